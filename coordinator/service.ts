@@ -1,0 +1,86 @@
+/**
+ * What the doors (HTTP, command line) may ask of a running coordinator. `engine.ts` implements it; `http.ts` knows
+ * nothing else.
+ */
+import type { RoundView, RunView, Step } from './core/types.ts';
+import type { GatewayChoice, GatewayHealth, GlobalReceipt, ModelReceipt, StoredModel } from './ledger/port.ts';
+
+/** STARTING → RECOVERING → RUNNING → DRAINING → STOPPED. */
+export type ServiceState = 'STARTING' | 'RECOVERING' | 'RUNNING' | 'DRAINING' | 'STOPPED';
+
+/** Health of every part. `ok` is what `/readyz` answers by. */
+export interface Health {
+  readonly ok: boolean;
+  readonly state: ServiceState;
+  readonly broker: { readonly url: string; readonly connected: boolean; readonly error: string | null };
+  readonly gateways: readonly GatewayHealth[];
+  readonly journal: { readonly ok: boolean; readonly error: string | null };
+}
+
+/** One protocol step with its place in the feed. Ids grow, without gaps that matter. */
+export interface FeedItem {
+  readonly id: number;
+  readonly step: Step;
+}
+
+/** What the chain still lacks of a round. */
+export interface Received {
+  readonly round_id: string;
+  readonly round_idx: number;
+  /** All that the round waits for are in. */
+  readonly received: boolean;
+  readonly closed: boolean;
+  readonly have: readonly number[];
+  readonly missing: readonly number[];
+}
+
+/** The coordinator. Methods reject or throw `FedfabError` with the codes of the catalogue. */
+export interface Coordinator {
+  readonly state: ServiceState;
+  health(): Promise<Health>;
+
+  runs(): readonly RunView[];
+  /** Throws `unknown_run`. */
+  run(run: string): RunView;
+  /** Newest first; `before` is a `next` of an earlier page. */
+  rounds(run: string, page: { limit: number; before?: number }): { rounds: readonly RoundView[]; next: number | null };
+  /** Makes a run known. Accepts FedML's configuration as JSON, or its fields flat. Throws `bad_config` with every fault. */
+  defineRun(input: unknown): RunView;
+
+  /**
+   * May this client upload now? Called before the body is read. `roundId` may be `current`. Resolves to the actual
+   * RoundID. Throws `unknown_run`, `unknown_round`, `unknown_client`, `bad_token`, `not_your_turn` (with its place),
+   * `round_closed`.
+   */
+  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): string;
+  /** Puts an authorised model on the chain. `existed`: the very same was there already. */
+  upload(upload: {
+    run: string;
+    roundId: string;
+    client: number;
+    bytes: Uint8Array;
+    mediaType: string;
+    numSamples?: number;
+  }): Promise<{ receipt: ModelReceipt; existed: boolean }>;
+  /** Puts the aggregated model of a complete round on the chain. */
+  putGlobal(global: {
+    run: string;
+    roundId: string;
+    bytes: Uint8Array;
+    mediaType: string;
+  }): Promise<{ receipt: GlobalReceipt; existed: boolean }>;
+
+  /** Receipts of a round of the run, `roundId` may be `current`. */
+  receipts(run: string, roundId: string): Promise<readonly ModelReceipt[]>;
+  model(run: string, roundId: string, client: number): Promise<{ receipt: ModelReceipt; model: StoredModel }>;
+  /** The latest global model of the run. */
+  global(run: string): Promise<{ receipt: GlobalReceipt; model: StoredModel }>;
+  /** Resolves as soon as all are in or the round is closed, at the latest after `waitMs`. */
+  received(run: string, roundId: string, waitMs: number, signal: AbortSignal): Promise<Received>;
+
+  /** The diary's door. AddModel is refused with `not_your_turn` where the round is coordinated and it is not its turn. */
+  invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string>;
+
+  /** Steps after `afterId` (null: only new ones), then new ones as they happen, until the signal aborts. */
+  feed(afterId: number | null, signal: AbortSignal): AsyncIterable<FeedItem>;
+}
