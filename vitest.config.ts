@@ -1,25 +1,38 @@
 import { defineConfig } from 'vitest/config';
 
+/** `.ci/run` adds the suites up from their JSON reports. */
+const report = process.env['FEDFAB_TEST_REPORT'];
+
 /**
- * Two projects: `unit` is what `npm test` runs, on nothing but Node; `mosquitto` and others that need a program from
- * outside are named here too and run by their own npm scripts.
+ * The project `unit` is what `npm test` runs, on nothing but Node. Each of the others needs a program from outside, or
+ * many minutes, and has an npm script of its own.
  */
 export default defineConfig({
   test: {
-    // Real processes and sockets are started by many suites: two files at once is what two cores carry.
+    reporters: report === undefined ? ['default'] : ['default', ['json', { outputFile: report }]],
+    // Many suites start real processes and sockets: two files at once is what two cores carry.
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     projects: [
       {
         extends: true,
         test: {
           name: 'unit',
           include: ['{coordinator,chaincode,topics,fabric-network,tests}/**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'tests/mosquitto/**'],
+          exclude: ['**/node_modules/**', 'tests/mosquitto/**', 'tests/conformance/fabric.test.ts'],
         },
       },
       { extends: true, test: { name: 'mosquitto', include: ['tests/mosquitto/**/*.test.ts'] } },
+      { extends: true, test: { name: 'fabric', include: ['tests/conformance/fabric.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'faults',
+          include: ['tests/faults/**/*.test.ts'],
+          env: { FEDFAB_KILLS: '200', FEDFAB_NETWORK_KILLS: '50' },
+        },
+      },
     ],
   },
 });

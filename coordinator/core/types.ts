@@ -180,6 +180,8 @@ export type IgnoredReason =
   | 'not-sending'
   | 'already-known'
   | 'round-not-complete'
+  /** Too late for this round: it is closing or complete. */
+  | 'round-over'
   | 'nothing-due';
 
 /** Why a round ended. */

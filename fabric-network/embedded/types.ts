@@ -11,8 +11,8 @@ export interface Identity {
   readonly certificate: string;
   /** NodeOU or admin: `client`, `peer`, `admin`, `orderer`. */
   readonly role: string;
-  /** True when `signature` (DER ECDSA, low-S) is this identity's over SHA-256 of `message`. */
-  verify(message: Uint8Array, signature: Uint8Array): boolean;
+  /** True when `signature` (DER ECDSA, low-S) is this identity's over SHA-256 of `message`, or of its parts in order. */
+  verify(message: Uint8Array | readonly Uint8Array[], signature: Uint8Array): boolean;
 }
 
 /** A private identity of the network itself (a peer, the orderer) or one it hands to users. */
@@ -27,8 +27,12 @@ export interface SigningIdentity {
 
 /** Who is known on the network, and what the network signs with. */
 export interface Membership {
-  /** Checks a `msp.SerializedIdentity`; throws an `Error` with Fabric's own words when it is unknown, expired or malformed. */
-  identify(serialized: Uint8Array): Identity;
+  /**
+   * Checks a `msp.SerializedIdentity`; throws an `IdentityError` (`msp.ts`) with Fabric's own words when it is unknown,
+   * expired or malformed. Fabric looks at the expiry where a proposal or transaction comes in, never when it validates
+   * a block: there, `allowExpired` is set, so that a verdict does not depend on the day it is reached.
+   */
+  identify(serialized: Uint8Array, options?: { readonly allowExpired?: boolean }): Identity;
   /** Signers by node name, e.g. `peer0.org1.fedfab.com`, `orderer.fedfab.com`. */
   signer(node: string): SigningIdentity;
   /** TLS key pair of a node and the root that its clients must trust; PEM. */
@@ -41,6 +45,8 @@ export interface Membership {
     readonly peers: readonly string[];
     readonly users: readonly string[];
   }[];
+  /** Every organisation's MSP, the orderer's included: what the genesis block tells of it (`msp.FabricMSPConfig`). */
+  readonly msps: readonly { readonly mspId: string; readonly name: string; readonly config: Uint8Array }[];
 }
 
 /** A version of a key: the transaction that wrote it. */
@@ -109,7 +115,8 @@ export interface Channel {
   readonly name: string;
   /** Number of blocks; the genesis block is 0. */
   readonly height: number;
-  newSimulation(): Simulation;
+  /** `txId` is only named in refusals. */
+  newSimulation(txId?: string): Simulation;
   /**
    * Cuts one block from `common.Envelope`s in this order: validates each (signatures, endorsement policy, duplicate
    * transaction id, MVCC, phantoms), appends and fsyncs the block, applies the valid ones to the state.

@@ -1,0 +1,10 @@
+import { openMembership, issueIdentity } from './fabric-network/embedded/identities.ts';
+let t=performance.now();
+const dir='/tmp/store-ids'; const m = await openMembership({dir}); console.log(performance.now()-t);
+t=performance.now(); const m2=await openMembership({dir}); console.log('again',performance.now()-t);
+const s=m.signer('peer0.org1.fedfab.com'); const id=m.identify(s.serialized); console.log(id.role,id.mspId);
+const msg=Buffer.from('x'); console.log(id.verify(msg,s.sign(msg)), id.verify(Buffer.from('y'),s.sign(msg)), id.verify([Buffer.from('x')],s.sign(msg)));
+console.log(m.userFiles('User1@org1.fedfab.com'), m.organizations);
+const old = await issueIdentity({dir},{mspId:'Org1MSP',name:'old',attributes:{a:'b'},validity:{notBefore:new Date(1e12),notAfter:new Date(1.1e12)}});
+try{m.identify(old.serialized)}catch(e){console.log(e.kind,e.message)} console.log(m.identify(old.serialized,{allowExpired:true}).role);
+t=performance.now(); for(let i=0;i<1000;i++) s.sign(msg); console.log('sign',(performance.now()-t)/1000); const sg=s.sign(msg); t=performance.now(); for(let i=0;i<1000;i++) id.verify(msg,sg); console.log('verify',(performance.now()-t)/1000);

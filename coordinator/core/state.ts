@@ -1,0 +1,246 @@
+/**
+ * What the core remembers of a run: persistent data, so that a step shares all that it does not change. Every list
+ * that leaves the core is sorted, since the order inside a hash map is not part of the state.
+ */
+import { Map, OrderedSet, Set } from 'immutable';
+
+import type {
+  ClientPhase,
+  Effect,
+  Event,
+  GlobalSource,
+  IgnoredReason,
+  Receipt,
+  RoundEnd,
+  RoundPhase,
+  RunConfig,
+  Step,
+} from './types.ts';
+
+/** One client of the current round. Times as in `ClientView`. */
+export interface ClientRecord {
+  readonly phase: ClientPhase;
+  readonly startedAt: number;
+  readonly readyAt: number | null;
+  /** Its place in the order of READYs while it waits. */
+  readonly ticket: number | null;
+  readonly admittedAt: number | null;
+  readonly leaseUntil: number | null;
+  /** Its latest admission of this round, kept when the slot is lost. */
+  readonly grant: number | null;
+  /** It said SEND and the chain is being asked: it holds the slot until the answer. */
+  readonly checking: boolean;
+  readonly sentAt: number | null;
+  readonly numSamples: number | null;
+  readonly receipt: Receipt | null;
+}
+
+/** A round, current. */
+export interface RoundState {
+  /** The chain's key. */
+  readonly id: string;
+  readonly idx: number;
+  readonly phase: RoundPhase;
+  readonly end: RoundEnd | null;
+  /** The contract refused NewRound: nothing happens here until the next burst. */
+  readonly failed: boolean;
+  readonly startedAt: number;
+  /** When the burst last brought a new receiver. */
+  readonly gatheredAt: number;
+  readonly openingAt: number | null;
+  readonly openedAt: number | null;
+  readonly completeAt: number | null;
+  readonly deadlineAt: number | null;
+  /** A tick has seen the deadline: it need not be waited for any more. */
+  readonly deadlinePassed: boolean;
+  readonly clients: Map<number, ClientRecord>;
+  /** How many clients are `sent`. */
+  readonly sent: number;
+  /** The clients named to NewRound, until it is answered. */
+  readonly requested: readonly number[];
+  /** Late receivers that the chain does not know yet, oldest first. */
+  readonly extending: OrderedSet<number>;
+  /** The queue: ticket → client. Tickets grow, so the smallest is the head. */
+  readonly queue: Map<number, number>;
+  /** No ticket in the queue is below this. */
+  readonly head: number;
+  readonly sending: Set<number>;
+  /** Clients of whom the chain was asked and has not answered. */
+  readonly checks: Set<number>;
+  readonly closeAsked: boolean;
+  /** What UpdateGlobal was asked to store, until it is answered. */
+  readonly globalSource: GlobalSource | null;
+  readonly global: Receipt | null;
+  /** Members that got a sync again while the round was not complete: the server may be moving on. */
+  readonly resync: OrderedSet<number>;
+  readonly resyncAt: number;
+}
+
+/** What the ledger still owes for a round that is no longer the current one. */
+export interface EndedRound {
+  readonly id: string;
+  readonly idx: number;
+  readonly closeAsked: boolean;
+  readonly globalSource: GlobalSource | null;
+}
+
+/** A READY that cannot be queued yet: its round has not begun, is not open, or does not have this client yet. */
+export interface EarlyReady {
+  readonly at: number;
+  readonly ticket: number;
+  /** The round that it is for; null when there was no round to tell it by. */
+  readonly roundIdx: number | null;
+  readonly numSamples: number | null;
+}
+
+/** A run. */
+export interface RunState {
+  readonly run: string;
+  readonly config: RunConfig | null;
+  /** Counts the times that the server began at its first round; 0 before the first. */
+  readonly generation: number;
+  readonly phase: 'idle' | 'running' | 'finished';
+  readonly serverOffline: boolean;
+  /** Admissions so far: the latest grant. */
+  readonly grants: number;
+  /** READYs so far: the next ticket. */
+  readonly tickets: number;
+  /** Rounds of this generation that ended. */
+  readonly roundsEnded: number;
+  readonly offline: Set<number>;
+  readonly early: Map<number, EarlyReady>;
+  readonly round: RoundState | null;
+  readonly ended: readonly EndedRound[];
+}
+
+/** One event type. */
+export type EventOf<T extends Event['type']> = Extract<Event, { type: T }>;
+
+/** Effects of the step at hand, in order; local to one call of `step`. */
+export type Out = Effect[];
+
+/** A run of which nothing is known but its name. */
+export function initialState(run: string): RunState {
+  return {
+    run,
+    config: null,
+    generation: 0,
+    phase: 'idle',
+    serverOffline: false,
+    grants: 0,
+    tickets: 0,
+    roundsEnded: 0,
+    offline: Set(),
+    early: Map(),
+    round: null,
+    ended: [],
+  };
+}
+
+/** A round of which no receiver is known yet. */
+export function newRound(id: string, idx: number, at: number): RoundState {
+  return {
+    id,
+    idx,
+    phase: 'gathering',
+    end: null,
+    failed: false,
+    startedAt: at,
+    gatheredAt: at,
+    openingAt: null,
+    openedAt: null,
+    completeAt: null,
+    deadlineAt: null,
+    deadlinePassed: false,
+    clients: Map(),
+    sent: 0,
+    requested: [],
+    extending: OrderedSet(),
+    queue: Map(),
+    head: 0,
+    sending: Set(),
+    checks: Set(),
+    closeAsked: false,
+    globalSource: null,
+    global: null,
+    resync: OrderedSet(),
+    resyncAt: at,
+  };
+}
+
+/** A client that the round was just sent to. */
+export function newClient(at: number): ClientRecord {
+  return {
+    phase: 'training',
+    startedAt: at,
+    readyAt: null,
+    ticket: null,
+    admittedAt: null,
+    leaseUntil: null,
+    grant: null,
+    checking: false,
+    sentAt: null,
+    numSamples: null,
+    receipt: null,
+  };
+}
+
+/** True while more can happen in the round than late truth from the chain. */
+export function isUnderWay(round: RoundState): boolean {
+  return round.phase !== 'complete';
+}
+
+/** The state with parts of its round changed. */
+export function withRound(state: RunState, round: RoundState, change: Partial<RoundState>): RunState {
+  return { ...state, round: { ...round, ...change } };
+}
+
+/** Smallest first: what leaves the core has one order. */
+export function sorted(numbers: Iterable<number>): number[] {
+  return [...numbers].sort((a, b) => a - b);
+}
+
+/** No duration is negative, even where the clock went back. */
+export function elapsed(from: number | null, to: number): number {
+  return from === null ? 0 : Math.max(0, to - from);
+}
+
+/** The event changes nothing: says why, and gives the state back as it is. */
+export function ignore(state: RunState, event: Event, reason: IgnoredReason, out: Out): RunState {
+  const client = 'client' in event && event.client !== undefined ? { client: event.client } : {};
+  out.push({ type: 'ignored', event: event.type, reason, ...client });
+  return state;
+}
+
+type Bare<T> = T extends unknown ? Omit<T, 'run' | 'at'> : never;
+type StepInRound = Extract<Step, { round_id: string }>;
+type BareInRound<T> = T extends unknown ? Omit<T, 'run' | 'at' | 'round_id' | 'round_idx'> : never;
+
+/** Tells people of something in the run. */
+export function report(state: RunState, at: number, step: Bare<Exclude<Step, StepInRound>>, out: Out): void {
+  out.push({ type: 'report', step: { run: state.run, at, ...step } });
+}
+
+/** Tells people of something in a round. */
+export function reportInRound(
+  state: RunState,
+  round: { readonly id: string; readonly idx: number },
+  at: number,
+  step: BareInRound<StepInRound>,
+  out: Out,
+): void {
+  out.push({ type: 'report', step: { run: state.run, at, round_id: round.id, round_idx: round.idx, ...step } });
+}
+
+/** Any sign of life ends a client's being offline. */
+export function cameOnline(state: RunState, client: number, at: number, out: Out): RunState {
+  if (!state.offline.has(client)) return state;
+  report(state, at, { step: 'online', client }, out);
+  return { ...state, offline: state.offline.delete(client) };
+}
+
+/** FedML's `client_id_list` rules a client out. */
+export function isStranger(state: RunState, client: number): boolean {
+  const allowed = state.config?.clients ?? null;
+  return allowed !== null && !allowed.includes(client);
+}

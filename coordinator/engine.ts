@@ -1,0 +1,430 @@
+/**
+ * Runs the pure core: takes events in, journals them, steps, and carries the effects out. One serial loop for all runs;
+ * events that arrive while one batch is written are journalled together (one fsync for all of them).
+ */
+import { EventEmitter, once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import PQueue from 'p-queue';
+import type { Logger } from 'pino';
+
+import { currentRound, freeze, initialState, nextDeadline, outstanding, step, thaw, viewRun } from './core/run.ts';
+import type { RunState } from './core/run.ts';
+import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
+import { FedfabError } from './errors.ts';
+import type { Entry, Journal } from './journal.ts';
+import type { GlobalReceipt, Ledger } from './ledger/port.ts';
+import { logIgnored, logStep } from './log.ts';
+
+/** What the engine needs from outside. */
+export interface EngineOptions {
+  readonly journal: Journal;
+  readonly ledger: Ledger;
+  /** Sends START; resolves when the broker has it. */
+  readonly publishStart: (start: Extract<Effect, { type: 'publishStart' }>, config: RunConfig) => Promise<void>;
+  readonly log: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** The journal cannot be written: the process must end, for nothing may follow from an event that is not kept. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+type LedgerEffect = Extract<
+  Effect,
+  { type: 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' }
+>;
+
+interface Running {
+  state: RunState;
+  /** Submits at round boundaries: one after the other, in the order of the effects. */
+  readonly boundaries: PQueue;
+  /** Uploads: as many at once as the run's window. */
+  readonly uploads: PQueue;
+  timer: NodeJS.Timeout | undefined;
+  /** Events since the last snapshot. */
+  unsaved: number;
+}
+
+interface Pending {
+  readonly run: string;
+  readonly event: Event;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Stepped extends Entry {
+  readonly effects: readonly Effect[];
+  /** False when nothing came of the event: it is not worth an fsync. */
+  readonly matters: boolean;
+}
+
+/** A run is saved whole after this many events: replaying fewer takes a few milliseconds. */
+const eventsPerSnapshot = 1000;
+
+/** Node's timers overflow above this. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** See the file's docstring. `recover` first, then `resume`, then events. */
+export class Engine {
+  readonly #options: EngineOptions;
+  readonly #runs = new Map<string, Running>();
+  readonly #changes = new EventEmitter().setMaxListeners(0);
+  readonly #stopping = new AbortController();
+  #inbox: Pending[] = [];
+  #scheduled = false;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+  }
+
+  /** Rebuilds every run's state from the journal. Carries nothing out. */
+  recover(): void {
+    const { journal, log } = this.#options;
+    for (const run of journal.runs()) {
+      const { snapshot, events } = journal.history(run);
+      let state = snapshot === null ? initialState(run) : thaw(snapshot);
+      for (const event of events) state = step(state, event).state;
+      this.#runs.set(run, { ...newRunning(state), unsaved: events.length });
+      log.info({ run, events: events.length }, 'run recovered from the journal');
+    }
+    journal.keepBlobs(new Set([...this.#runs.values()].flatMap(({ state }) => blobsOf(state))));
+  }
+
+  /** Takes up what was under way when the last process ended, and asks the chain for what it missed. */
+  resume(): void {
+    for (const [run, { state }] of this.#runs) {
+      for (const effect of outstanding(state, this.#options.now())) this.#carryOut(run, effect);
+      void this.#askForMissed(run);
+      this.#arm(run);
+    }
+  }
+
+  /** Names of all runs, in the order in which they became known. */
+  get runs(): readonly string[] {
+    return [...this.#runs.keys()];
+  }
+
+  /** The state of a run, or null when it is not known. */
+  state(run: string): RunState | null {
+    return this.#runs.get(run)?.state ?? null;
+  }
+
+  /** The run's queue for uploads; its concurrency is the run's window. Throws `unknown_run`. */
+  uploads(run: string): PQueue {
+    const running = this.#runs.get(run);
+    if (running === undefined) throw new FedfabError('unknown_run', `run ${run} is not known`, { run });
+    return running.uploads;
+  }
+
+  /** The run's queue for submits at round boundaries. Throws `unknown_run`. */
+  boundaries(run: string): PQueue {
+    const running = this.#runs.get(run);
+    if (running === undefined) throw new FedfabError('unknown_run', `run ${run} is not known`, { run });
+    return running.boundaries;
+  }
+
+  /** Resolves when the event is in the journal and its effects are on their way. Rejects when it could not be kept. */
+  dispatch(run: string, event: Event): Promise<void> {
+    if (this.#stopping.signal.aborted) {
+      return Promise.reject(new FedfabError('not_ready', 'the coordinator is stopping'));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    this.#inbox.push({ run, event, resolve: () => resolve(undefined), reject });
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      setImmediate(() => this.flush());
+    }
+    return promise;
+  }
+
+  /** Works off what has been dispatched, at once. */
+  flush(): void {
+    this.#scheduled = false;
+    const batch = this.#inbox;
+    this.#inbox = [];
+    const { stepped, states } = this.#stepAll(batch);
+    try {
+      const entries = stepped.filter(({ matters }) => matters);
+      if (entries.length > 0) this.#options.journal.append(entries);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+      this.#options.onFatal(error);
+      return;
+    }
+    for (const [run, state] of states) this.#settle(run, state, stepped.filter((one) => one.run === run).length);
+    for (const { resolve } of batch) resolve();
+    for (const { run, effects } of stepped) for (const effect of effects) this.#carryOut(run, effect);
+    for (const run of states.keys()) this.#arm(run);
+    this.#changes.emit('change');
+  }
+
+  /** Asks the chain for one model, whatever else goes on; what it says comes back as an event. */
+  check(run: string, roundId: string, client: number): void {
+    void this.#untilAnswered(run, { type: 'checkModel', roundId, client });
+  }
+
+  /** Resolves at the next change of any run; rejects when the signal aborts. */
+  async changed(signal: AbortSignal): Promise<void> {
+    await once(this.#changes, 'change', { signal });
+  }
+
+  /** Drops timers, retries and waiting work. Idempotent. Events that are journalled but not carried out are taken up by `resume`. */
+  async stop(): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
+    if (this.#inbox.length > 0) this.flush();
+    this.#stopping.abort();
+    for (const { timer, boundaries, uploads } of this.#runs.values()) {
+      clearTimeout(timer);
+      boundaries.clear();
+      await uploads.onIdle();
+      await boundaries.onIdle();
+    }
+    this.#changes.emit('change');
+  }
+
+  #stepAll(batch: readonly Pending[]): { stepped: Stepped[]; states: Map<string, RunState> } {
+    const states = new Map<string, RunState>();
+    const stepped = batch.map(({ run, event }) => {
+      const before = states.get(run) ?? this.state(run) ?? initialState(run);
+      const { state, effects } = step(before, event);
+      states.set(run, state);
+      const steps = effects.flatMap((effect) => (effect.type === 'report' ? [effect.step] : []));
+      const matters = state !== before || effects.some(({ type }) => type !== 'ignored');
+      return { run, event, effects, matters, steps, rounds: this.#endedRounds(run, before, state, steps) };
+    });
+    return { stepped, states };
+  }
+
+  /** The rounds that history must now show: those that ended, and those whose global model came after. */
+  #endedRounds(run: string, before: RunState, after: RunState, steps: readonly Step[]): RoundView[] {
+    return steps.flatMap((one) => {
+      if (one.step !== 'round-complete' && one.step !== 'global-stored') return [];
+      const view =
+        roundOf(after, one.round_id) ?? roundOf(before, one.round_id) ?? this.#options.journal.round(run, one.round_id);
+      if (view === null) return [];
+      if (one.step === 'round-complete')
+        return [{ ...view, phase: 'complete' as const, end: one.end, complete_at: one.at }];
+      const { digest, size, tx_id, block } = one;
+      return [{ ...view, global: { media_type: '', ...view.global, digest, size, tx_id, block } }];
+    });
+  }
+
+  #settle(run: string, state: RunState, events: number): void {
+    let running = this.#runs.get(run);
+    if (running === undefined) {
+      running = newRunning(state);
+      this.#runs.set(run, running);
+    }
+    running.state = state;
+    running.uploads.concurrency = viewWindow(state);
+    running.unsaved += events;
+    if (running.unsaved < eventsPerSnapshot) return;
+    running.unsaved = 0;
+    this.#options.journal.snapshot(run, freeze(state));
+  }
+
+  #arm(run: string): void {
+    const running = this.#runs.get(run);
+    if (running === undefined) return;
+    clearTimeout(running.timer);
+    const deadline = nextDeadline(running.state);
+    if (deadline === null || this.#stopping.signal.aborted) return;
+    const delay = Math.min(Math.max(deadline - this.#options.now(), 0), longestTimerMs);
+    running.timer = setTimeout(() => this.#tell(run, { type: 'Tick', at: this.#options.now() }), delay);
+  }
+
+  /** Dispatches where nobody waits: a failure has been told by `onFatal`, or the engine is stopping. */
+  #tell(run: string, event: Event): void {
+    this.dispatch(run, event).catch((error: unknown) => this.#options.log.debug({ run, err: error }, 'event dropped'));
+  }
+
+  #carryOut(run: string, effect: Effect): void {
+    const { log } = this.#options;
+    switch (effect.type) {
+      case 'report':
+        logStep(log, effect.step);
+        return;
+      case 'ignored':
+        logIgnored(log, run, effect);
+        return;
+      case 'publishStart':
+        void this.#publishStart(run, effect);
+        return;
+      case 'checkModel':
+        // Asking may overtake submits: it writes nothing, and a client's hand-off waits for it.
+        void this.#untilAnswered(run, effect);
+        return;
+      case 'newRound':
+      case 'extendRound':
+      case 'closeRound':
+      case 'updateGlobal':
+        void this.boundaries(run).add(() => this.#untilAnswered(run, effect));
+        return;
+    }
+  }
+
+  async #publishStart(run: string, effect: Extract<Effect, { type: 'publishStart' }>): Promise<void> {
+    const config = this.state(run)?.config;
+    if (config === null || config === undefined) return;
+    try {
+      await this.#options.publishStart(effect, config);
+    } catch (error) {
+      // The client repeats its READY, and its lease ends: neither needs this START again.
+      this.#options.log.warn({ run, client: effect.client, err: error }, 'START could not be published');
+    }
+  }
+
+  /** Asks the ledger until it answers, however long it is away: a round cannot go on without. */
+  async #untilAnswered(run: string, effect: LedgerEffect): Promise<void> {
+    const { signal } = this.#stopping;
+    for (let pauseMs = 500; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 15_000)) {
+      try {
+        this.#tell(run, await this.#answer(run, effect));
+        return;
+      } catch (error) {
+        const refusal = refusalOf(error);
+        if (refusal !== null) {
+          const client = 'client' in effect ? { client: effect.client } : {};
+          const { code, message } = refusal;
+          this.#tell(run, {
+            type: 'LedgerRefused',
+            at: this.#options.now(),
+            op: effect.type,
+            roundId: effect.roundId,
+            ...client,
+            code,
+            message,
+          });
+          return;
+        }
+        if (signal.aborted) return;
+        this.#options.log.warn(
+          { run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs },
+          'the ledger did not answer; trying again',
+        );
+        await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  async #answer(run: string, effect: LedgerEffect): Promise<Event> {
+    const { ledger, now } = this.#options;
+    const { roundId } = effect;
+    switch (effect.type) {
+      case 'newRound': {
+        const { roundIdx, clients } = effect;
+        const { txId, block } = await ledger.newRound({ roundId, run, roundIdx, clients: clients.map(String) });
+        return { type: 'RoundOpened', at: now(), roundId, txId, block };
+      }
+      case 'extendRound':
+        await ledger.extendRound(roundId, effect.clients.map(String));
+        return { type: 'RoundExtended', at: now(), roundId, clients: effect.clients };
+      case 'closeRound':
+        await ledger.closeRound(roundId);
+        return { type: 'RoundClosed', at: now(), roundId };
+      case 'checkModel': {
+        const receipt = await ledger.receipt(roundId, String(effect.client));
+        const about = { at: now(), roundId, client: effect.client };
+        return receipt === null
+          ? { type: 'ModelMissing', ...about }
+          : { type: 'ModelStored', ...about, receipt: onlyReceipt(receipt) };
+      }
+      case 'updateGlobal': {
+        const receipt = await this.#updateGlobal(run, effect);
+        return { type: 'GlobalStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
+      }
+    }
+  }
+
+  async #updateGlobal(run: string, effect: Extract<Effect, { type: 'updateGlobal' }>): Promise<GlobalReceipt> {
+    const { ledger, journal } = this.#options;
+    const { bytes, mediaType } = this.#globalBytes(effect.source);
+    const serverId = String(this.state(run)?.config?.serverId ?? 0);
+    const { receipt } = await ledger.updateGlobal({ serverId, roundId: effect.roundId, bytes, mediaType });
+    journal.keepBlobs(
+      new Set(
+        [...this.#runs.values()]
+          .flatMap(({ state }) => blobsOf(state))
+          .filter((digest) => effect.source.kind !== 'blob' || digest !== effect.source.digest),
+      ),
+    );
+    return receipt;
+  }
+
+  #globalBytes(source: GlobalSource): { bytes: Uint8Array; mediaType: string } {
+    if (source.kind === 'reference') {
+      const { key, url } = source;
+      return { bytes: Buffer.from(JSON.stringify({ key, url })), mediaType: 'application/vnd.fedfab.reference+json' };
+    }
+    const bytes = this.#options.journal.blob(source.digest);
+    if (bytes === null)
+      throw new FedfabError('unknown_model', `the journal no longer holds the global model ${source.digest}`);
+    return { bytes, mediaType: source.mediaType };
+  }
+
+  /** Tells the core of models that reached the chain while nobody listened. */
+  async #askForMissed(run: string): Promise<void> {
+    const round = this.state(run) === null ? null : (viewRun(this.#known(run)).round ?? null);
+    if (round === null || round.phase === 'complete' || round.phase === 'gathering') return;
+    const { ledger, log, now } = this.#options;
+    try {
+      const missing = new Set(
+        round.clients.filter(({ receipt }) => receipt === null).map(({ client }) => String(client)),
+      );
+      for (const receipt of await ledger.receipts(round.round_id)) {
+        if (!missing.has(receipt.clientId)) continue;
+        const client = Number(receipt.clientId);
+        this.#tell(run, {
+          type: 'ModelStored',
+          at: now(),
+          roundId: round.round_id,
+          client,
+          receipt: onlyReceipt(receipt),
+        });
+      }
+    } catch (error) {
+      // Not lost: each SEND, each lease that ends and the contract's own events ask again.
+      log.warn({ run, err: error }, 'could not ask the chain for models that came in while the coordinator was away');
+    }
+  }
+
+  #known(run: string): RunState {
+    return this.state(run) ?? initialState(run);
+  }
+}
+
+function newRunning(state: RunState): Running {
+  return {
+    state,
+    boundaries: new PQueue({ concurrency: 1 }),
+    uploads: new PQueue({ concurrency: viewWindow(state) }),
+    timer: undefined,
+    unsaved: 0,
+  };
+}
+
+function viewWindow(state: RunState): number {
+  return state.config?.window ?? 1;
+}
+
+function roundOf(state: RunState, roundId: string): RoundView | null {
+  return currentRound(state)?.id === roundId ? viewRun(state).round : null;
+}
+
+/** Blobs that an unconfirmed UpdateGlobal still needs. */
+function blobsOf(state: RunState): string[] {
+  return outstanding(state, 0).flatMap((effect) =>
+    effect.type === 'updateGlobal' && effect.source.kind === 'blob' ? [effect.source.digest] : [],
+  );
+}
+
+/** The contract's own refusal, or null for trouble that may pass. */
+function refusalOf(error: unknown): FedfabError | null {
+  if (!(error instanceof FedfabError)) return null;
+  return error.status < 500 ? error : null;
+}
+
+/** What the core keeps of a receipt. */
+export function onlyReceipt({ digest, size, mediaType, txId, block }: Receipt): Receipt {
+  return { digest, size, mediaType, txId, block };
+}

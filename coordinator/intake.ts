@@ -1,0 +1,147 @@
+/** From what travels on the broker to events of the core: which message means what, for which run. */
+import { createHash, randomInt } from 'node:crypto';
+
+import type { Logger } from 'pino';
+
+import type { Decoded, MessageTypes } from '../topics/messages.ts';
+import { decode } from '../topics/messages.ts';
+import { needsGlobal, waiting } from './core/run.ts';
+import type { Event, GlobalSource, RunConfig } from './core/types.ts';
+import type { Engine } from './engine.ts';
+import type { Journal } from './journal.ts';
+import type { MessageProblems } from './message-problems.ts';
+
+/** What the intake is made of. */
+export interface IntakeOptions {
+  readonly engine: Engine;
+  readonly journal: Journal;
+  readonly types: MessageTypes;
+  /** Configuration of a run that was first heard of on the broker; null: only configured runs are coordinated. */
+  readonly discover: ((run: string, serverId: number) => RunConfig) | null;
+  readonly problems: MessageProblems;
+  readonly log: Logger;
+  readonly now: () => number;
+}
+
+type Of<K extends Decoded['kind']> = Extract<Decoded, { kind: K }>;
+
+/** Handles one message; resolves when what it means is in the journal: then it may be acknowledged. */
+export class Intake {
+  readonly #options: IntakeOptions;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  /** Never rejects for what a message holds, only when the journal cannot keep it. */
+  async handle(message: { topic: string; payload: Uint8Array }): Promise<void> {
+    const decoded = decode(message.topic, message.payload, this.#options.types);
+    switch (decoded.kind) {
+      case 'init':
+      case 'sync':
+      case 'finish':
+        return this.#fromServer(decoded);
+      case 'ready':
+      case 'send':
+      case 'status':
+        return this.#fromClient(decoded);
+      case 'last-will':
+        return this.#lastWill(decoded);
+      case 'malformed':
+        this.#report(decoded.reason, message.topic, decoded.detail);
+        return;
+      default:
+      // Our own START, FedML's other messages, other programs' topics.
+    }
+  }
+
+  async #fromServer(message: Of<'init' | 'sync' | 'finish'>): Promise<void> {
+    const at = this.#options.now();
+    if (message.kind === 'finish') return this.#dispatch(message.run, { type: 'Finish', at });
+    await this.#discover(message.run, message.server);
+    const base = { at, client: message.client, nonce: nonce(), ...pick(message.roundIdx, 'roundIdx') };
+    if (message.kind === 'init') return this.#dispatch(message.run, { type: 'Init', ...base });
+    return this.#dispatch(message.run, { type: 'Sync', ...base, ...pick(this.#globalOf(message), 'global') });
+  }
+
+  async #fromClient(message: Of<'ready' | 'send' | 'status'>): Promise<void> {
+    const base = { at: this.#options.now(), client: message.client };
+    switch (message.kind) {
+      case 'ready':
+        return this.#dispatch(message.run, {
+          type: 'Ready',
+          ...base,
+          ...pick(message.roundIdx, 'roundIdx'),
+          ...pick(message.numSamples, 'numSamples'),
+        });
+      case 'send':
+        return this.#dispatch(message.run, {
+          type: 'Send',
+          ...base,
+          ...pick(message.roundIdx, 'roundIdx'),
+          ...pick(message.digest, 'digest'),
+        });
+      case 'status':
+        if (message.status === 'ONLINE') await this.#dispatch(message.run, { type: 'ClientOnline', ...base });
+    }
+  }
+
+  /** FedML's last wills name no run: they count in every run that has this node. */
+  async #lastWill({ who, id }: Of<'last-will'>): Promise<void> {
+    const { engine, now } = this.#options;
+    for (const run of engine.runs) {
+      const state = engine.state(run);
+      if (state === null) continue;
+      if (who === 'server' && (state.config?.serverId ?? 0) === id)
+        await this.#dispatch(run, { type: 'ServerOffline', at: now() });
+      if (who === 'client' && waiting(state, id) !== null)
+        await this.#dispatch(run, { type: 'ClientOffline', at: now(), client: id });
+    }
+  }
+
+  /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */
+  #globalOf(message: Of<'sync'>): GlobalSource | undefined {
+    const { engine, journal } = this.#options;
+    if (message.modelKey !== undefined)
+      return { kind: 'reference', key: message.modelKey, url: message.modelUrl ?? '' };
+    const state = engine.state(message.run);
+    if (message.modelParams === undefined || state === null || !needsGlobal(state)) return undefined;
+    const bytes = Buffer.from(JSON.stringify(message.modelParams));
+    const digest = createHash('sha256').update(bytes).digest('hex');
+    journal.putBlob(digest, bytes);
+    return { kind: 'blob', digest, size: bytes.length, mediaType: 'application/json' };
+  }
+
+  /** Makes a run known that is not yet, where runs are discovered. */
+  async #discover(run: string, serverId: number): Promise<void> {
+    const { engine, discover, now, log } = this.#options;
+    if (discover === null || engine.state(run) !== null) return;
+    log.info({ run, server: serverId }, 'run discovered');
+    await engine.dispatch(run, { type: 'RunDefined', at: now(), config: discover(run, serverId) });
+  }
+
+  async #dispatch(run: string, event: Event): Promise<void> {
+    const { engine } = this.#options;
+    if (engine.state(run) === null) {
+      this.#report('unknown-run', run, `${event.type} for a run that is not known`);
+      return;
+    }
+    await engine.dispatch(run, event);
+  }
+
+  /** Counts a message that was of no use; tells of it once per kind and sender. */
+  #report(kind: string, who: string, detail: string): void {
+    const { problems, log } = this.#options;
+    if (problems.count(kind, who)) log.warn({ kind, from: who, detail }, 'message ignored');
+  }
+}
+
+/** What a RoundID has after the server's id: new for each round, digits only, as the diary has it. */
+function nonce(): string {
+  const digits = (): string => String(randomInt(0, 10 ** 8)).padStart(8, '0');
+  return digits() + digits();
+}
+
+function pick<K extends string, V>(value: V | undefined, key: K): Partial<Record<K, V>> {
+  return value === undefined ? {} : ({ [key]: value } as Record<K, V>);
+}

@@ -1,0 +1,204 @@
+/**
+ * What a failure of the ledger means: one table, read from top to bottom. The words matched are Fabric's (peer, orderer
+ * and gRPC in Go) and grpc-js's; the chaincode's own refusals are told by the mark FEDFAB that its messages begin with.
+ */
+import { status } from '@grpc/grpc-js';
+import { StatusCode } from '@hyperledger/fabric-gateway';
+import { errorCatalogue, FedfabError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+
+/** Where in a transaction's life a call failed. */
+export type Stage = 'evaluate' | 'endorse' | 'submit' | 'commitStatus';
+
+/**
+ * What may follow. `never`: it would fail again. `newTransaction`: nothing was written, a new proposal may succeed.
+ * `sameTransaction`: it was not taken, send the very same again. `unknownFate`: it may have been taken, ask for its
+ * fate, and at most send the very same again (a second copy is refused as a duplicate).
+ */
+export type Action = 'never' | 'sameTransaction' | 'newTransaction' | 'unknownFate';
+
+/** A failed call as the Gateway protocol tells it. */
+export interface CallFailure {
+  readonly stage: Stage;
+  /** gRPC status code. */
+  readonly status: number;
+  readonly message: string;
+  /** What each peer or orderer behind the gateway said (`gateway.ErrorDetail`). */
+  readonly details: readonly { readonly address: string; readonly mspId: string; readonly message: string }[];
+}
+
+/** What a failure means. */
+export interface Verdict {
+  readonly action: Action;
+  /** The code for the caller when it ends here. */
+  readonly code: ErrorCode;
+  /** The gateway itself is in trouble: use another for a while. */
+  readonly peerFault: boolean;
+  /** For people; the details of all peers unpacked. */
+  readonly message: string;
+}
+
+interface Rule {
+  readonly stages: readonly Stage[];
+  /** gRPC codes; all when absent. */
+  readonly codes?: readonly number[];
+  /** In the message or any detail. */
+  readonly words?: RegExp;
+  readonly action: Action;
+  readonly code: ErrorCode;
+  readonly peerFault?: true;
+}
+
+const simulation = ['evaluate', 'endorse'] as const;
+/** The connection broke, or nobody answered in time. */
+const broken = [
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.CANCELLED,
+  status.INTERNAL,
+  status.DATA_LOSS,
+  status.UNIMPLEMENTED,
+];
+/** The request was understood and refused. */
+const refused = [
+  status.INVALID_ARGUMENT,
+  status.NOT_FOUND,
+  status.ALREADY_EXISTS,
+  status.PERMISSION_DENIED,
+  status.UNAUTHENTICATED,
+  status.OUT_OF_RANGE,
+];
+const tooLarge = /larger than max|with a size larger than|exceeds maximum allowed \d+ bytes/;
+const busy = /too many requests|exceeding concurrency limit/;
+
+const rules: readonly Rule[] = [
+  { stages: [...simulation, 'submit'], words: tooLarge, action: 'never', code: 'too_large' },
+  { stages: simulation, words: busy, action: 'newTransaction', code: 'ledger_unavailable' },
+  { stages: ['submit'], words: busy, action: 'sameTransaction', code: 'ledger_unavailable' },
+  // The chaincode said no in words of its own (a bug in it, or a function that it does not have).
+  { stages: simulation, words: /chaincode response \d+/, action: 'never', code: 'contract_refused' },
+  // Who we are is not accepted. Not the contract's word: it is mended by the operator, and then the work may go on.
+  {
+    stages: simulation,
+    words: /access denied|creator org unknown|creator's signature|expired certificate|certificate has expired/,
+    action: 'never',
+    code: 'ledger_unavailable',
+  },
+  { stages: simulation, codes: refused, action: 'never', code: 'ledger_unavailable' },
+  { stages: simulation, codes: broken, action: 'newTransaction', code: 'ledger_unavailable', peerFault: true },
+  // ABORTED and the like: endorsers down, at different heights, or a chaincode that is just being started.
+  { stages: simulation, action: 'newTransaction', code: 'ledger_unavailable' },
+  {
+    stages: ['submit'],
+    // ABORTED: an orderer answered with a 4xx status. FAILED_PRECONDITION: no such channel.
+    codes: [...refused, status.ABORTED, status.FAILED_PRECONDITION],
+    action: 'never',
+    code: 'ledger_unavailable',
+  },
+  { stages: ['submit'], codes: [status.RESOURCE_EXHAUSTED], action: 'sameTransaction', code: 'ledger_unavailable' },
+  // UNAVAILABLE may come from an orderer that broke off after it had taken the transaction.
+  { stages: ['submit'], action: 'unknownFate', code: 'fate_unknown', peerFault: true },
+  // CommitStatus waits for as long as the transaction is not there: a deadline is no fault of the peer's.
+  { stages: ['commitStatus'], codes: [status.DEADLINE_EXCEEDED], action: 'unknownFate', code: 'fate_unknown' },
+  { stages: ['commitStatus'], action: 'unknownFate', code: 'fate_unknown', peerFault: true },
+];
+
+/** Classifies a failed call of the Gateway protocol. Pure. */
+export function classifyCall(failure: CallFailure): Verdict {
+  const texts = [failure.message, ...failure.details.map((detail) => detail.message)];
+  const refusal = simulation.some((stage) => stage === failure.stage) ? contractRefusal(texts) : null;
+  if (refusal !== null) return { action: 'never', ...refusal, peerFault: false };
+  const rule = rules.find((candidate) => matches(candidate, failure, texts));
+  const { action, code, peerFault = false } = rule ?? { action: 'never', code: 'internal' };
+  return { action, code, peerFault, message: explain(failure) };
+}
+
+function matches(rule: Rule, failure: CallFailure, texts: readonly string[]): boolean {
+  const { stages, codes, words } = rule;
+  if (!stages.includes(failure.stage)) return false;
+  if (codes !== undefined && !codes.includes(failure.status)) return false;
+  return words === undefined || texts.some((text) => words.test(text));
+}
+
+/** Names of validation codes, `peer.TxValidationCode`. */
+const validationNames = new Map(Object.entries(StatusCode).map(([name, code]) => [Number(code), name]));
+
+/** After these a new transaction may pass: the world changed between its simulation and its block. */
+const overtaken: readonly number[] = [
+  StatusCode.MVCC_READ_CONFLICT,
+  StatusCode.PHANTOM_READ_CONFLICT,
+  StatusCode.EXPIRED_CHAINCODE,
+  StatusCode.CHAINCODE_VERSION_CONFLICT,
+];
+
+/** Classifies the validation code of a transaction that is in a block and not VALID. Pure. */
+export function classifyCommit(code: number): Verdict {
+  const name = validationNames.get(code) ?? `validation code ${code}`;
+  if (overtaken.includes(code)) {
+    const message = `the transaction was overtaken by another (${name})`;
+    return { action: 'newTransaction', code: 'ledger_unavailable', peerFault: false, message };
+  }
+  if (code === StatusCode.DUPLICATE_TXID) {
+    const message = `this copy of the transaction was refused, an earlier one is in the chain (${name})`;
+    return { action: 'unknownFate', code: 'fate_unknown', peerFault: false, message };
+  }
+  const message = `the network found the transaction invalid (${name}); nothing was written`;
+  return { action: 'never', code: 'contract_refused', peerFault: false, message };
+}
+
+/** The contract's own word: `FEDFAB {"code":…,"message":…}`, wherever Fabric's wrapping put it. */
+function contractRefusal(texts: readonly string[]): { code: ErrorCode; message: string } | null {
+  for (const text of texts) {
+    const json = /FEDFAB (\{[^\n]*\})/.exec(text)?.[1];
+    const refusal = json === undefined ? null : parseRefusal(json);
+    if (refusal !== null) return refusal;
+  }
+  return null;
+}
+
+function parseRefusal(json: string): { code: ErrorCode; message: string } | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch {
+    return null;
+  }
+  if (typeof value !== 'object' || value === null || !('code' in value) || !('message' in value)) return null;
+  const { code, message } = value;
+  if (typeof code !== 'string' || typeof message !== 'string') return null;
+  return { code: isErrorCode(code) ? code : 'contract_refused', message };
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorCatalogue, code);
+}
+
+/** Peers may quote a whole stack: enough is as good as a feast. */
+const longestMessage = 2000;
+
+function explain({ stage, status: code, message, details }: CallFailure): string {
+  const words = [message, ...details.map((detail) => `${detail.address} (${detail.mspId}): ${detail.message}`)];
+  const text = `${stage} failed with ${status[code] ?? `status ${code}`}: ${words.join('; ')}`;
+  return text.length > longestMessage ? `${text.slice(0, longestMessage)}…` : text;
+}
+
+/** A call of the Gateway protocol that failed at one peer. Never leaves this folder. */
+export class CallFailed extends Error {
+  override readonly name = 'CallFailed';
+  readonly failure: CallFailure;
+  readonly verdict: Verdict;
+  readonly peer: string;
+
+  constructor(peer: string, failure: CallFailure, cause: unknown) {
+    const verdict = classifyCall(failure);
+    super(verdict.message, { cause });
+    this.peer = peer;
+    this.failure = failure;
+    this.verdict = verdict;
+  }
+
+  /** What the caller is told when nothing more is tried. */
+  toFedfabError(): FedfabError {
+    return new FedfabError(this.verdict.code, this.verdict.message, { peer: this.peer }, { cause: this });
+  }
+}

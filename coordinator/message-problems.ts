@@ -1,0 +1,48 @@
+import type { Logger } from 'pino';
+
+/**
+ * Counts messages that could not be used, and logs each kind once per sender: a client that sends rubbish in a loop must
+ * not fill the disk through the log.
+ */
+export class MessageProblems {
+  readonly #log: Logger;
+  readonly #limit: number;
+  readonly #counts = new Map<string, number>();
+  readonly #seen = new Map<string, Set<string>>();
+
+  /** `limit`: how many senders are remembered per kind; the ones beyond are counted and never logged. */
+  constructor(log: Logger, limit = 1000) {
+    this.#log = log;
+    this.#limit = limit;
+  }
+
+  /**
+   * Counts one message. True the first time for this kind and sender: the time to log it. `kind` is one of our own few
+   * words (`oversized`, `not-json`, …); `who` comes from the wire (client id or topic).
+   */
+  count(kind: string, who: string): boolean {
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);
+    const seen = this.#seen.get(kind) ?? new Set();
+    this.#seen.set(kind, seen);
+    if (seen.has(who) || seen.size >= this.#limit) {
+      return false;
+    }
+    seen.add(who);
+    return true;
+  }
+
+  /** Counts one message, and logs it where `count` says so. `detail` says what is wrong; never a payload. */
+  report(kind: string, who: string, detail: string): void {
+    if (this.count(kind, who)) {
+      this.#log.warn(
+        { problem: kind, who, detail },
+        'message ignored; more of this kind from there will only be counted',
+      );
+    }
+  }
+
+  /** How many so far, by kind. */
+  counts(): ReadonlyMap<string, number> {
+    return this.#counts;
+  }
+}

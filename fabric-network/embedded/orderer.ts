@@ -1,0 +1,269 @@
+/**
+ * Ordering, as Fabric's solo orderer and committing peer would do it together: signed transactions come in, blocks are
+ * cut by count, bytes and time, and committed one after the other. Those who wait for a transaction or a block hear of it
+ * after it is on disk.
+ *
+ * A block is also cut at once when there is nothing to wait for: no other transaction is being endorsed or signed. One
+ * upload at a time never fills a block, and would wait for the timer in vain.
+ */
+import { common } from '@hyperledger/fabric-protos';
+
+import { silent } from './log.ts';
+import type { Log } from './log.ts';
+import { isWriter, unsatisfied } from './proposal.ts';
+import { openEnvelope } from './protos.ts';
+import type { OpenedEnvelope } from './protos.ts';
+import { messageOf } from './rpc-error.ts';
+import type { Channel, CommittedBlock, Membership } from './types.ts';
+
+/** How blocks are cut; Fabric's `BatchSize` and `BatchTimeout`. */
+export interface BatchOptions {
+  /** Transactions; 10 unless given. */
+  readonly maxMessageCount?: number;
+  /** A block that has grown to this is cut, bytes; 16 MiB unless given. One transaction may be larger. */
+  readonly preferredMaxBytes?: number;
+  /** Larger transactions are refused, bytes; 100 MiB unless given. */
+  readonly absoluteMaxBytes?: number;
+  /** Milliseconds from the first transaction of a block; 50 unless given. */
+  readonly timeoutMs?: number;
+  /** Cut at once when nothing else is on its way; true unless given. */
+  readonly cutWhenIdle?: boolean;
+}
+
+const defaults: Required<BatchOptions> = {
+  maxMessageCount: 10,
+  preferredMaxBytes: 16 * 1024 * 1024,
+  absoluteMaxBytes: 100 * 1024 * 1024,
+  timeoutMs: 50,
+  cutWhenIdle: true,
+};
+
+/** The orderer's refusal: `common.Status` and Fabric's text. */
+export class BroadcastError extends Error {
+  override readonly name = 'BroadcastError';
+  readonly status: 'BAD_REQUEST' | 'FORBIDDEN' | 'NOT_FOUND' | 'SERVICE_UNAVAILABLE';
+
+  constructor(status: BroadcastError['status'], info: string, options?: ErrorOptions) {
+    super(info, options);
+    this.status = status;
+  }
+}
+
+/** Where a transaction came to be. `code`: `peer.TxValidationCode`. */
+export interface TransactionStatus {
+  readonly block: number;
+  readonly code: number;
+}
+
+interface Pending {
+  readonly envelope: Uint8Array;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Orders and commits the transactions of one channel. */
+export class Orderer {
+  readonly #channel: Channel;
+  readonly #membership: Membership;
+  readonly #batch: Required<BatchOptions>;
+  readonly #log: Log;
+  /** Transactions that are being endorsed, or were a moment ago and are with the client for its signature. */
+  readonly #onTheWay = new Map<string, NodeJS.Timeout | null>();
+  readonly #waiting = new Map<string, Set<(status: TransactionStatus) => void>>();
+  readonly #watchers = new Set<() => void>();
+  #pending: Pending[] = [];
+  #pendingBytes = 0;
+  #timer: NodeJS.Timeout | null = null;
+  #cutting: NodeJS.Immediate | null = null;
+  #failure: Error | null = null;
+
+  constructor(options: { channel: Channel; membership: Membership; batch?: BatchOptions; log?: Log }) {
+    this.#channel = options.channel;
+    this.#membership = options.membership;
+    this.#batch = { ...defaults, ...options.batch };
+    this.#log = options.log ?? silent;
+  }
+
+  /** A proposal is being endorsed: its transaction is likely to come soon. */
+  expect(txId: string): void {
+    this.#forget(txId);
+    this.#onTheWay.set(txId, null);
+  }
+
+  /** The endorsement is over. An endorsed transaction is still expected, but for no longer than a batch may wait. */
+  endorsed(txId: string, success: boolean): void {
+    this.#forget(txId);
+    if (success) {
+      const timer = setTimeout(() => this.#forget(txId), this.#batch.timeoutMs);
+      this.#onTheWay.set(txId, timer.unref());
+    } else {
+      this.#cutSoonWhenIdle();
+    }
+  }
+
+  /**
+   * Takes a signed `common.Envelope`. Resolves when the block that holds it is committed, as valid or not: what is
+   * accepted here survives any crash. Rejects with a BroadcastError.
+   */
+  async broadcast(envelope: Uint8Array): Promise<void> {
+    const opened = this.#admit(envelope);
+    this.#forget(opened.channelHeader.getTxId());
+    if (this.#pending.length > 0 && this.#pendingBytes + envelope.length > this.#batch.preferredMaxBytes) this.#cut();
+    const committed = new Promise<void>((resolve, reject) => this.#pending.push({ envelope, resolve, reject }));
+    this.#pendingBytes += envelope.length;
+    this.#timer ??= setTimeout(() => this.#cut(), this.#batch.timeoutMs);
+    if (this.#pending.length >= this.#batch.maxMessageCount || this.#pendingBytes > this.#batch.preferredMaxBytes) {
+      this.#cut();
+    } else {
+      this.#cutSoonWhenIdle();
+    }
+    await committed;
+  }
+
+  /** Resolves when the transaction is committed, at once if it is. Rejects with the signal's reason. */
+  async status(txId: string, signal: AbortSignal): Promise<TransactionStatus> {
+    signal.throwIfAborted();
+    const known = this.#channel.transaction(txId);
+    if (known !== null) return known;
+    const waiting = this.#waiting.get(txId) ?? new Set();
+    this.#waiting.set(txId, waiting);
+    const { promise, resolve } = Promise.withResolvers<TransactionStatus>();
+    waiting.add(resolve);
+    try {
+      return await untilAborted(promise, signal);
+    } finally {
+      waiting.delete(resolve);
+      if (waiting.size === 0 && this.#waiting.get(txId) === waiting) this.#waiting.delete(txId);
+    }
+  }
+
+  /** Resolves when there is a block of this number, at once if there is. Rejects with the signal's reason. */
+  async block(number: number, signal: AbortSignal): Promise<CommittedBlock> {
+    while (this.#channel.height <= number) {
+      const { promise, resolve } = Promise.withResolvers<undefined>();
+      const watcher = (): void => resolve(undefined);
+      this.#watchers.add(watcher);
+      try {
+        await untilAborted(promise, signal);
+      } finally {
+        this.#watchers.delete(watcher);
+      }
+    }
+    return this.#channel.committed(number);
+  }
+
+  /** Commits what is pending, and takes nothing more. Idempotent. */
+  close(): void {
+    this.#cut();
+    this.#failure ??= new Error('the orderer is closed');
+    for (const txId of [...this.#onTheWay.keys()]) this.#forget(txId);
+  }
+
+  /** The checks of Fabric's orderer (`orderer/common/msgprocessor`), in its order. */
+  #admit(envelope: Uint8Array): OpenedEnvelope {
+    if (this.#failure !== null) {
+      throw new BroadcastError('SERVICE_UNAVAILABLE', this.#failure.message, { cause: this.#failure });
+    }
+    const opened = openedOrRefused(envelope);
+    const channel = opened.channelHeader.getChannelId();
+    if (channel !== this.#channel.name) throw new BroadcastError('NOT_FOUND', 'channel does not exist');
+    if (opened.channelHeader.getType() !== common.HeaderType.ENDORSER_TRANSACTION) {
+      throw new BroadcastError('BAD_REQUEST', 'the embedded network orders endorser transactions only');
+    }
+    const max = this.#batch.absoluteMaxBytes;
+    if (envelope.length > max) {
+      const size = `message payload is ${envelope.length} bytes and exceeds maximum allowed ${max} bytes`;
+      throw new BroadcastError('BAD_REQUEST', size);
+    }
+    this.#authorize(opened);
+    return opened;
+  }
+
+  #authorize({ payload, signature, signatureHeader }: OpenedEnvelope): void {
+    let reason = 'the signature is not valid';
+    try {
+      const identity = this.#membership.identify(signatureHeader.getCreator_asU8());
+      if (isWriter(identity) && identity.verify(payload, signature)) return;
+    } catch (error) {
+      reason = messageOf(error);
+    }
+    if (reason.includes('expired')) throw new BroadcastError('BAD_REQUEST', 'broadcast client identity expired');
+    this.#log('info', 'transaction refused', { reason });
+    throw new BroadcastError('FORBIDDEN', `${unsatisfied('Writers')}: permission denied`);
+  }
+
+  #forget(txId: string): void {
+    const timer = this.#onTheWay.get(txId);
+    if (timer) clearTimeout(timer);
+    this.#onTheWay.delete(txId);
+  }
+
+  /** In the next turn of the event loop, so that all that has arrived by now shares one block and one fsync. */
+  #cutSoonWhenIdle(): void {
+    if (!this.#batch.cutWhenIdle || this.#pending.length === 0 || this.#cutting !== null) return;
+    this.#cutting = setImmediate(() => {
+      this.#cutting = null;
+      if (this.#onTheWay.size === 0) this.#cut();
+    });
+  }
+
+  #cut(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    const batch = this.#pending;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    if (batch.length === 0) return;
+    if (this.#failure !== null) {
+      reject(batch, this.#failure);
+      return;
+    }
+    try {
+      const block = this.#channel.commit(batch.map(({ envelope }) => envelope));
+      for (const { resolve } of batch) resolve();
+      this.#tell(block);
+    } catch (error) {
+      // A block that could not be written may be written in part. Only a fresh start can tell: take nothing more.
+      this.#failure = new Error(`the ledger cannot be written: ${messageOf(error)}`, { cause: error });
+      this.#log('error', 'the ledger cannot be written, no more transactions are taken', { error: messageOf(error) });
+      reject(batch, this.#failure);
+    }
+  }
+
+  #tell(block: CommittedBlock): void {
+    for (const { txId } of block.transactions) {
+      // A second transaction under a known id is in this block, but the id's status stays that of the first.
+      const status = this.#waiting.has(txId) ? this.#channel.transaction(txId) : null;
+      if (status === null) continue;
+      for (const resolve of this.#waiting.get(txId) ?? []) resolve(status);
+    }
+    for (const watcher of [...this.#watchers]) watcher();
+  }
+}
+
+function openedOrRefused(envelope: Uint8Array): OpenedEnvelope {
+  try {
+    return openEnvelope(envelope);
+  } catch (error) {
+    const info = `bad header: ${messageOf(error)}`;
+    throw new BroadcastError('BAD_REQUEST', info, { cause: error });
+  }
+}
+
+function reject(batch: readonly Pending[], failure: Error): void {
+  for (const pending of batch) {
+    pending.reject(new BroadcastError('SERVICE_UNAVAILABLE', failure.message, { cause: failure }));
+  }
+}
+
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
