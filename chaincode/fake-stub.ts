@@ -94,7 +94,10 @@ export class FakeLedger {
             },
             close: () => Promise.resolve(),
           },
-          metadata: { fetchedRecordsCount: items.length, bookmark: keys[size] ?? '' },
+          // The shim leaves this out when the page is empty.
+          ...(items.length === 0
+            ? {}
+            : { metadata: { fetchedRecordsCount: items.length, bookmark: keys[size] ?? '' } }),
         });
       },
     };

@@ -36,6 +36,8 @@ export interface ConfigSources {
   readonly file?: string;
   /** FedML's YAML. */
   readonly fedmlFile?: string;
+  /** FedML's `--run_id`: its YAML often leaves it to the command line. */
+  readonly runId?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Dotted path → text, as from the command line. */
   readonly flags?: Readonly<Record<string, string>>;
@@ -128,10 +130,18 @@ function fileLayer({ file, cwd = process.cwd(), env = {} }: ConfigSources): Laye
   return { values: settings as Fields, faults: findConfigFaults(settings, source) };
 }
 
-function fedmlLayer({ fedmlFile, cwd = process.cwd(), env = {} }: ConfigSources): Layer {
+const runIdAlone: Fault = {
+  path: '--run-id',
+  source: 'command line',
+  got: null,
+  expected: '--fedml-config beside it',
+  remedy: 'Other runs stand in fedfab.yaml under runs.',
+};
+
+function fedmlLayer({ fedmlFile, runId, cwd = process.cwd(), env = {} }: ConfigSources): Layer {
   const source = fedmlFile ?? env['FEDFAB_FEDML_CONFIG'];
   if (source === undefined) {
-    return { values: {}, faults: [] };
+    return { values: {}, faults: runId === undefined ? [] : [runIdAlone] };
   }
   const { value, faults } = readYaml(path.resolve(cwd, source), source);
   if (faults.length > 0) {
@@ -144,7 +154,7 @@ function fedmlLayer({ fedmlFile, cwd = process.cwd(), env = {} }: ConfigSources)
   }
   const fedml = readFedmlSections(value, source);
   // FedML's own default of --run_id, where the YAML has none.
-  const run = { run_id: '0', ...fedml.settings.run };
+  const run = { run_id: '0', ...fedml.settings.run, ...(runId === undefined ? {} : { run_id: runId }) };
   const values = { mqtt: fedml.settings.mqtt, runs: [run] };
   return { values, faults: [...fedml.faults, ...findConfigFaults(values, source, fedmlName)] };
 }

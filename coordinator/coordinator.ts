@@ -94,8 +94,8 @@ class LedgeredCoordinator implements Coordinator {
     if (view !== null) throw closed(run, roundId);
     if (currentRound(state)?.phase === 'complete') throw closed(run, roundId);
     this.#demandSlot(state, roundId, client);
-    const admission = { run, roundId, client, grant: grantOf(state, client) };
-    if (token === null || !isUploadToken(this.#secret, admission, token)) {
+    const grant = grantOf(state, client);
+    if (token === null || grant === null || !isUploadToken(this.#secret, { run, roundId, client, grant }, token)) {
       throw new FedfabError('bad_token', 'give the upload_token of your latest START as a Bearer token', {
         run,
         client,

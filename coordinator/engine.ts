@@ -197,7 +197,7 @@ export class Engine {
 
   /** The rounds that history must now show: those that ended, and those whose global model came after. */
   #endedRounds(run: string, before: RunState, after: RunState, steps: readonly Step[]): RoundView[] {
-    return steps.flatMap((one) => {
+    return steps.flatMap((one): RoundView[] => {
       if (one.step !== 'round-complete' && one.step !== 'global-stored') return [];
       const view =
         roundOf(after, one.round_id) ?? roundOf(before, one.round_id) ?? this.#options.journal.round(run, one.round_id);

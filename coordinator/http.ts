@@ -3,7 +3,7 @@
  * on the `Coordinator` interface; nothing here knows of MQTT, the journal or the ledger.
  */
 import { fastify, LogController } from 'fastify';
-import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify';
 import type { Logger } from 'pino';
 import { FedfabError } from './errors.ts';
 import { ContinueGate, isBodyPending, lingering, readBody } from './http/body.ts';
@@ -36,7 +36,7 @@ export interface HttpOptions {
   /** FedFab's own version, for `/healthz` and the document. */
   readonly version: string;
   /** The URL that people use, where that is not the address listened on (a proxy). Its host and origin are trusted. */
-  readonly publicUrl?: string | undefined;
+  readonly publicUrl?: string | null | undefined;
   /** Within this long a body must be here, ms. Default 300 000. */
   readonly bodyTimeoutMs?: number | undefined;
   /** Between two comments on an idle event stream, ms. Default 15 000. */
@@ -50,8 +50,10 @@ export interface HttpOptions {
 /** Makes the server. It does not listen. `close()` ends event streams and waiting requests. */
 export function buildHttp(options: HttpOptions): FastifyInstance {
   const { bodyTimeoutMs = 300_000, lingerMs = 2_000 } = options;
-  const app: FastifyInstance = fastify({
-    loggerInstance: options.log,
+  // The type keeps pino's own out of what is returned.
+  const loggerInstance: FastifyBaseLogger = options.log;
+  const app = fastify({
+    loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimit,
     requestTimeout: bodyTimeoutMs + requestGraceMs,
@@ -84,8 +86,8 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
   return app;
 }
 
-function parsePublicUrl(text: string | undefined): URL | null {
-  if (text === undefined) return null;
+function parsePublicUrl(text: string | null | undefined): URL | null {
+  if (text === undefined || text === null) return null;
   if (!URL.canParse(text)) throw new FedfabError('bad_config', 'The public URL is not a URL');
   return new URL(text);
 }
@@ -134,8 +136,8 @@ function addHooks(app: FastifyInstance, { routes, closing, lingerMs, publicUrl }
   app.addHook('onSend', async (request, reply, payload) => {
     if (closing.signal.aborted) reply.header('connection', 'close');
     await Promise.resolve();
-    if (typeof payload !== 'string' || !isBodyPending(request.raw)) return payload;
-    reply.headers({ connection: 'close', 'content-length': Buffer.byteLength(payload) });
+    if (!Buffer.isBuffer(payload) || !isBodyPending(request.raw)) return payload;
+    reply.headers({ connection: 'close', 'content-length': payload.length });
     return lingering(payload, request.raw, lingerMs);
   });
   app.addHook('onResponse', (request, reply, done) => {

@@ -23,7 +23,14 @@ export interface IntakeOptions {
   readonly now: () => number;
 }
 
-type Of<K extends Decoded['kind']> = Extract<Decoded, { kind: K }>;
+/** The variant of `Decoded` whose kind may be one of these. */
+type Of<K extends Decoded['kind']> = Decoded extends infer D
+  ? D extends { kind: infer Kind }
+    ? [Extract<Kind, K>] extends [never]
+      ? never
+      : D
+    : never
+  : never;
 
 /** Handles one message; resolves when what it means is in the journal: then it may be acknowledged. */
 export class Intake {
@@ -48,7 +55,7 @@ export class Intake {
       case 'last-will':
         return this.#lastWill(decoded);
       case 'malformed':
-        this.#report(decoded.reason, message.topic, decoded.detail);
+        this.#options.problems.report(decoded.reason, message.topic, decoded.detail);
         return;
       default:
       // Our own START, FedML's other messages, other programs' topics.
@@ -123,16 +130,10 @@ export class Intake {
   async #dispatch(run: string, event: Event): Promise<void> {
     const { engine } = this.#options;
     if (engine.state(run) === null) {
-      this.#report('unknown-run', run, `${event.type} for a run that is not known`);
+      this.#options.problems.report('unknown-run', run, `${event.type} for a run that is not known`);
       return;
     }
     await engine.dispatch(run, event);
-  }
-
-  /** Counts a message that was of no use; tells of it once per kind and sender. */
-  #report(kind: string, who: string, detail: string): void {
-    const { problems, log } = this.#options;
-    if (problems.count(kind, who)) log.warn({ kind, from: who, detail }, 'message ignored');
   }
 }
 

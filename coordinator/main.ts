@@ -24,7 +24,6 @@ import { openJournal } from './journal.ts';
 import { connectLedger } from './ledger/gateway.ts';
 import { readProfile } from './ledger/profile.ts';
 import { MessageProblems } from './message-problems.ts';
-import type { MqttOptions } from './mqtt-options.ts';
 import { connectMqtt } from './mqtt.ts';
 import type { ServiceState } from './service.ts';
 import { uploadToken } from './tokens.ts';
@@ -51,9 +50,6 @@ export interface ServeOptions {
 
 /** FedML without S3 sends the parameters themselves: room for a model of tens of megabytes as JSON. */
 const maxPacketBytes = 256 * 2 ** 20;
-
-/** A broker keeps what was said while the coordinator was away for a day. */
-const sessionExpiryS = 86_400;
 
 const chaincodeDir = fileURLToPath(new URL('../chaincode', import.meta.url));
 
@@ -99,7 +95,7 @@ class Starting {
     this.#started('ledger', () => ledger.close());
     const mqttUrl = await this.#broker(config);
 
-    const problems = new MessageProblems();
+    const problems = new MessageProblems(this.#log);
     const secret = journal.secret();
     let httpUrl = '';
     const engine = new Engine({
@@ -141,7 +137,9 @@ class Starting {
       now: Date.now,
       state: () => this.#state,
       broker: () => mqtt.status(),
-      onRun: (run) => void mqtt.subscribe(topicsOf(run)).catch(() => undefined),
+      onRun: (run) => {
+        if (!config.mqtt.discover) void mqtt.subscribe(topicsOf(run)).catch(() => undefined);
+      },
     });
     const intake = new Intake({
       engine,
@@ -155,7 +153,17 @@ class Starting {
       now: Date.now,
     });
     const mqtt = connectMqtt({
-      ...mqttSettings(config, mqttUrl),
+      url: mqttUrl,
+      protocolVersion: config.mqtt.version,
+      clientId: config.mqtt.client_id,
+      username: config.mqtt.username,
+      password: passwordOf(config),
+      caFile: config.mqtt.ca_file,
+      certFile: config.mqtt.cert_file,
+      keyFile: config.mqtt.key_file,
+      keepaliveS: config.mqtt.keepalive_s,
+      topics: [...(config.mqtt.discover ? ['+'] : []), ...Object.values(lastWillTopics)],
+      maxPayloadBytes: maxPacketBytes,
       handler: (message) => intake.handle(message),
       log: this.#log,
       problems,
@@ -285,28 +293,6 @@ class EmbeddedNetwork {
     this.#closing = true;
     await this.#child?.close();
   }
-}
-
-/** The connection to the broker as the configuration has it; unset settings are left out. */
-function mqttSettings(config: Config, url: string): Omit<MqttOptions, 'handler' | 'log'> {
-  const { mqtt } = config;
-  const optional = {
-    username: mqtt.username,
-    password: passwordOf(config),
-    ca: mqtt.ca_file,
-    cert: mqtt.cert_file,
-    key: mqtt.key_file,
-  };
-  return {
-    url,
-    protocolVersion: mqtt.version,
-    clientId: mqtt.client_id,
-    keepaliveS: mqtt.keepalive_s,
-    sessionExpiryS,
-    maxPayloadBytes: maxPacketBytes,
-    subscription: mqtt.discover ? { discover: true } : { topics: Object.values(lastWillTopics) },
-    ...(Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== null)) as Record<string, string>),
-  };
 }
 
 /** The exact topics of a configured run, where nothing is discovered. */

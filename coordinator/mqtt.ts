@@ -64,7 +64,8 @@ export class Mqtt {
   readonly #publishing = new Set<(reason: Error) => void>();
   #started = false;
   #connected = false;
-  #connectedAt = 0;
+  /** When this connection came up, or null. */
+  #connectedAt: number | null = null;
   #attempts = 0;
   /** Counts connections, so that an acknowledgement is sent only on the one its message came by. */
   #connection = 0;
@@ -133,9 +134,7 @@ export class Mqtt {
     for (const topic of added) {
       this.#topics.add(topic);
     }
-    if (this.#connected) {
-      await this.#subscribeTo(added);
-    } else {
+    if (!this.#connected || !(await this.#subscribeTo(added))) {
       await this.#nextSubscribed();
     }
   }
@@ -149,7 +148,8 @@ export class Mqtt {
    * the broker. Takes 10 s at most, and does not reject. Idempotent.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#shutDown();
+    // Set before anything runs: `#closed` is what everybody else looks at.
+    this.#closed ??= Promise.resolve().then(() => this.#shutDown());
     return this.#closed;
   }
 
@@ -168,10 +168,7 @@ export class Mqtt {
       }
     };
     client.on('connect', ({ sessionPresent }) => void this.#onConnect(sessionPresent));
-    client.on('reconnect', () => {
-      this.#attempts += 1;
-      client.options.reconnectPeriod = pauseMs(this.#options.retryMs, this.#attempts);
-    });
+    client.on('reconnect', () => this.#setAttempts(this.#attempts + 1));
     client.on('disconnect', ({ reasonCode }) => {
       if (reasonCode !== undefined) {
         this.#fail(reasonOfCode(reasonCode, namedReason(reasonCode)));
@@ -182,7 +179,8 @@ export class Mqtt {
       // Not every error ends the connection by itself (one of the parser does not): after any, begin anew.
       client.stream.destroy();
     });
-    client.on('close', () => this.#onClose());
+    // Before mqtt.js's own listener, which takes the pause from the options.
+    client.prependListener('close', () => this.#onClose());
   }
 
   async #onConnect(sessionPresent: boolean): Promise<void> {
@@ -195,8 +193,8 @@ export class Mqtt {
       this.#client.unsubscribe('+', () => undefined);
     }
     const topics = [...this.#topics];
-    await this.#subscribeTo(topics);
-    if (connection !== this.#connection || this.#closed !== null) {
+    const subscribed = await this.#subscribeTo(topics);
+    if (!subscribed || connection !== this.#connection || this.#closed !== null) {
       return;
     }
     this.#connected = true;
@@ -204,40 +202,50 @@ export class Mqtt {
     this.#failure = null;
     this.#reported = null;
     this.#log.info({ broker: this.#url, sessionPresent }, 'MQTT connected');
-    await this.#subscribeTo([...this.#topics].slice(topics.length)); // Added meanwhile.
-    this.#settle(null);
+    const addedMeanwhile = [...this.#topics].slice(topics.length);
+    if (await this.#subscribeTo(addedMeanwhile)) {
+      this.#settle(null);
+    }
   }
 
-  /** Never rejects: a connection that cannot subscribe is dropped, and the next one tries again. */
-  async #subscribeTo(topics: readonly string[]): Promise<void> {
+  /** False where the connection is gone: one that cannot subscribe is dropped, and the next one tries again. */
+  async #subscribeTo(topics: readonly string[]): Promise<boolean> {
     if (topics.length === 0) {
-      return;
+      return true;
     }
     const connection = this.#connection;
     // MQTT 5 only: not our own messages (nl), nothing retained (rh 2).
     const flags = this.#options.protocolVersion === 5 ? { nl: true, rh: 2 } : {};
     try {
       await this.#client.subscribeAsync([...topics], { qos: 1, ...flags });
+      return true;
     } catch (error) {
       if (connection === this.#connection && this.#closed === null) {
         const text = `the broker refuses a subscription (${asError(error).message}): give this user the right to read ${topics.slice(0, 3).join(', ')}`;
         this.#fail({ kind: 'setup', text });
         this.#client.stream.destroy();
       }
+      return false;
     }
   }
 
   #onClose(): void {
     this.#connection += 1;
-    if (this.#connected && Date.now() - this.#connectedAt >= stableMs) {
-      this.#attempts = 0;
-      this.#client.options.reconnectPeriod = pauseMs(this.#options.retryMs, this.#attempts);
+    if (this.#connectedAt !== null && Date.now() - this.#connectedAt >= stableMs) {
+      this.#setAttempts(0);
     }
+    this.#connectedAt = null;
     this.#connected = false;
     if (this.#failure === null && this.#closed === null) {
       const text = 'the broker closed the connection; if it runs, look whether another program uses our client id';
       this.#fail({ kind: 'network', text });
     }
+  }
+
+  /** Sets the pause before the next attempt. After `close()` there is none: 0 means so to mqtt.js. */
+  #setAttempts(attempts: number): void {
+    this.#attempts = attempts;
+    this.#client.options.reconnectPeriod = this.#closed === null ? pauseMs(this.#options.retryMs, attempts) : 0;
   }
 
   #fail(reason: Reason): void {
@@ -258,7 +266,9 @@ export class Mqtt {
       return; // Not acknowledged: it stays with the broker.
     }
     const connection = this.#connection;
-    this.#handling = this.#handle(packet).then(
+    // One after the other, also where a message comes again while its handler still runs from the connection before.
+    const handled = this.#handling.then(() => this.#handle(packet));
+    this.#handling = handled.then(
       () => {
         if (connection === this.#connection) {
           acknowledge();
@@ -334,9 +344,10 @@ export class Mqtt {
   }
 
   async #shutDown(): Promise<void> {
+    this.#settle(closedError());
     await atMost(closeWaitMs, this.#handling);
     this.#connected = false;
-    this.#settle(closedError());
+    this.#setAttempts(0);
     if (this.#started) {
       await atMost(closeWaitMs, this.#disconnect());
       this.#client.stream.destroy();

@@ -64,6 +64,8 @@ export interface RoundState {
   readonly queue: Map<number, number>;
   /** No ticket in the queue is below this. */
   readonly head: number;
+  /** No ticket in the queue is above this. */
+  readonly tail: number;
   readonly sending: Set<number>;
   /** Clients of whom the chain was asked and has not answered. */
   readonly checks: Set<number>;
@@ -76,12 +78,14 @@ export interface RoundState {
   readonly resyncAt: number;
 }
 
-/** What the ledger still owes for a round that is no longer the current one. */
+/** A round that is no longer the current one: the last such, and those for which the ledger owes an answer. */
 export interface EndedRound {
   readonly id: string;
   readonly idx: number;
   readonly closeAsked: boolean;
   readonly globalSource: GlobalSource | null;
+  /** Its global model is known to be on the chain. */
+  readonly globalKnown: boolean;
 }
 
 /** A READY that cannot be queued yet: its round has not begun, is not open, or does not have this client yet. */
@@ -97,6 +101,8 @@ export interface EarlyReady {
 export interface RunState {
   readonly run: string;
   readonly config: RunConfig | null;
+  /** `config.clients`, to be looked up in. */
+  readonly allowed: Set<number> | null;
   /** Counts the times that the server began at its first round; 0 before the first. */
   readonly generation: number;
   readonly phase: 'idle' | 'running' | 'finished';
@@ -124,6 +130,7 @@ export function initialState(run: string): RunState {
   return {
     run,
     config: null,
+    allowed: null,
     generation: 0,
     phase: 'idle',
     serverOffline: false,
@@ -158,6 +165,7 @@ export function newRound(id: string, idx: number, at: number): RoundState {
     extending: OrderedSet(),
     queue: Map(),
     head: 0,
+    tail: 0,
     sending: Set(),
     checks: Set(),
     closeAsked: false,
@@ -185,9 +193,9 @@ export function newClient(at: number): ClientRecord {
   };
 }
 
-/** True while more can happen in the round than late truth from the chain. */
-export function isUnderWay(round: RoundState): boolean {
-  return round.phase !== 'complete';
+/** No client is admitted to the round any more. */
+export function isOver(round: RoundState): boolean {
+  return round.phase === 'closing' || round.phase === 'complete';
 }
 
 /** The state with parts of its round changed. */
@@ -207,7 +215,7 @@ export function elapsed(from: number | null, to: number): number {
 
 /** The event changes nothing: says why, and gives the state back as it is. */
 export function ignore(state: RunState, event: Event, reason: IgnoredReason, out: Out): RunState {
-  const client = 'client' in event && event.client !== undefined ? { client: event.client } : {};
+  const client = 'client' in event ? { client: event.client } : {};
   out.push({ type: 'ignored', event: event.type, reason, ...client });
   return state;
 }
@@ -241,6 +249,5 @@ export function cameOnline(state: RunState, client: number, at: number, out: Out
 
 /** FedML's `client_id_list` rules a client out. */
 export function isStranger(state: RunState, client: number): boolean {
-  const allowed = state.config?.clients ?? null;
-  return allowed !== null && !allowed.includes(client);
+  return state.allowed !== null && !state.allowed.has(client);
 }

@@ -21,7 +21,11 @@ export function readAllDigits(): Digits {
     const file = require.resolve(`mnist/src/digits/${label}.json`);
     const { data } = JSON.parse(readFileSync(file, 'utf8')) as { data: readonly number[] };
     const whole = Math.floor(data.length / pixels);
-    return { label, count: whole, pixels: Uint8Array.from(data.slice(0, whole * pixels), (value) => Math.round(value * 255)) };
+    return {
+      label,
+      count: whole,
+      pixels: Uint8Array.from(data.slice(0, whole * pixels), (value) => Math.round(value * 255)),
+    };
   });
   const count = parts.reduce((sum, part) => sum + part.count, 0);
   return {

@@ -112,7 +112,7 @@ export function accuracy(parameters: Float32Array, digits: Digits): number {
 /** Federated averaging: the mean of the models, each weighted by its number of samples. Sums in double precision. */
 export function federatedAverage(
   models: readonly { readonly parameters: Float32Array; readonly samples: number }[],
-): Float32Array {
+): Float32Array<ArrayBuffer> {
   const samples = models.reduce((sum, model) => sum + model.samples, 0);
   if (!(samples > 0)) {
     throw new RangeError('there is nothing to average');
@@ -126,7 +126,7 @@ export function federatedAverage(
 export const parametersType = 'application/vnd.fedfab.float32';
 
 /** Parameters as bytes: float32, little-endian. */
-export function encodeParameters(parameters: Float32Array): Uint8Array {
+export function encodeParameters(parameters: Float32Array): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parameters.length * 4);
   const view = new DataView(bytes.buffer);
   parameters.forEach((value, index) => {

@@ -82,9 +82,9 @@ export function isBodyPending(request: IncomingMessage): boolean {
  * the connection, and the client may never see why it was refused. So the answer goes out whole, then what still
  * comes is thrown away, for `lingerMs` at most, and then the connection ends.
  */
-export function lingering(answer: string, request: IncomingMessage, lingerMs: number): Readable {
+export function lingering(answer: Buffer, request: IncomingMessage, lingerMs: number): Readable {
   async function* parts(): AsyncGenerator<Buffer> {
-    yield Buffer.from(answer);
+    yield answer;
     await discarded(request, lingerMs);
   }
   return Readable.from(parts(), { objectMode: false });

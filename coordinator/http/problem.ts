@@ -59,10 +59,13 @@ export function sendProblem(thrown: unknown, request: FastifyRequest, reply: Fas
   } else {
     request.log.info({ ...facts, facts: error.facts, reason: shorten(error.message) }, 'http request refused');
   }
-  return reply
-    .code(error.status)
-    .headers({ ...safeHeaders, ...problemHeaders(error), 'content-type': problemType })
-    .send(JSON.stringify(problemOf(error, path)));
+  return (
+    reply
+      .code(error.status)
+      .headers({ ...safeHeaders, ...problemHeaders(error), 'content-type': problemType })
+      // As bytes: to text fastify would add a charset, which this media type does not have.
+      .send(Buffer.from(JSON.stringify(problemOf(error, path))))
+  );
 }
 
 /** A whole HTTP/1.1 answer, for connections on which no request could be read. */

@@ -121,7 +121,7 @@ function matches(rule: Rule, failure: CallFailure, texts: readonly string[]): bo
 }
 
 /** Names of validation codes, `peer.TxValidationCode`. */
-const validationNames = new Map(Object.entries(StatusCode).map(([name, code]) => [Number(code), name]));
+const validationNames = new Map<number, string>(Object.entries(StatusCode).map(([name, code]) => [code, name]));
 
 /** After these a new transaction may pass: the world changed between its simulation and its block. */
 const overtaken: readonly number[] = [
@@ -199,6 +199,8 @@ export class CallFailed extends Error {
 
   /** What the caller is told when nothing more is tried. */
   toFedfabError(): FedfabError {
-    return new FedfabError(this.verdict.code, this.verdict.message, { peer: this.peer }, { cause: this });
+    // Which peer it was is nothing to the caller, but to whoever mends it.
+    const facts = this.verdict.code === 'ledger_unavailable' ? { peer: this.peer } : {};
+    return new FedfabError(this.verdict.code, this.verdict.message, facts, { cause: this });
   }
 }

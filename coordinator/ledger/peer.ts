@@ -5,7 +5,13 @@
 import { Client, connectivityState, credentials, InterceptingCall, status } from '@grpc/grpc-js';
 import type { CallOptions, Interceptor } from '@grpc/grpc-js';
 import { connect, GatewayError, hash } from '@hyperledger/fabric-gateway';
-import type { ChaincodeEvent, CloseableAsyncIterable, Gateway, Transaction } from '@hyperledger/fabric-gateway';
+import type {
+  ChaincodeEvent,
+  CloseableAsyncIterable,
+  Gateway,
+  Proposal,
+  Transaction,
+} from '@hyperledger/fabric-gateway';
 import { common, gateway as protocol, msp, orderer } from '@hyperledger/fabric-protos';
 import { CallFailed } from './classify.ts';
 import type { Stage } from './classify.ts';
@@ -46,6 +52,15 @@ export interface Invocation {
   readonly args: readonly string[];
   /** Goes by the transient map under the key `model`: on the chain once, as bytes. */
   readonly model?: Uint8Array;
+}
+
+/** What a peer says of a transaction that is in a block. */
+export interface CommitStatus {
+  /** `peer.TxValidationCode`. */
+  readonly code: number;
+  readonly block: number;
+  /** Who says so: it has this block. */
+  readonly peer: string;
 }
 
 /** What a `GatewayPeer` is made of. */
@@ -153,7 +168,7 @@ export class GatewayPeer {
   }
 
   /** The fate of a transaction, by nothing but its id; waits for it as long as `ms`, then fails with DEADLINE_EXCEEDED. */
-  async commitStatus(txId: string, ms: number): Promise<{ code: number; block: number }> {
+  async commitStatus(txId: string, ms: number): Promise<CommitStatus> {
     const request = new protocol.CommitStatusRequest();
     request.setChannelId(this.#options.channel);
     request.setTransactionId(txId);
@@ -162,7 +177,7 @@ export class GatewayPeer {
     unsigned.setRequest(request.serializeBinary());
     const commit = this.#gateway.newCommit(unsigned.serializeBinary());
     const { code, blockNumber } = await this.#call('commitStatus', () => commit.getStatus(this.#deadline(ms)));
-    return { code, block: Number(blockNumber) };
+    return { code, block: Number(blockNumber), peer: this.name };
   }
 
   /** Events of the chaincode from a block on, after a transaction in it unless `txId` is empty; `null`: the next block. */
@@ -229,15 +244,13 @@ export class GatewayPeer {
     return call;
   };
 
-  #proposal({ fn, args, model }: Invocation): ReturnType<ReturnType<typeof this.#contract>['newProposal']> {
-    return this.#contract().newProposal(fn, {
+  #proposal({ fn, args, model }: Invocation): Proposal {
+    const { channel, chaincode } = this.#options;
+    const contract = this.#gateway.getNetwork(channel).getContract(chaincode);
+    return contract.newProposal(fn, {
       arguments: [...args],
       ...(model === undefined ? {} : { transientData: { model } }),
     });
-  }
-
-  #contract(): ReturnType<ReturnType<Gateway['getNetwork']>['getContract']> {
-    return this.#gateway.getNetwork(this.#options.channel).getContract(this.#options.chaincode);
   }
 
   #deadline(ms: number, size = 0): CallOptions {

@@ -5,8 +5,9 @@ import type { GlobalReceipt, LedgerEvent, LedgerRound, ModelReceipt } from './po
 type Members = Readonly<Record<string, unknown>>;
 
 /** Decodes a round; the id of the transaction that opened it comes beside. */
-export function parseRound(bytes: Uint8Array): LedgerRound & { readonly txId: string } {
-  return roundOf(parseMembers('round', bytes));
+export function parseRound(bytes: Uint8Array): { readonly round: LedgerRound; readonly txId: string } {
+  const members = parseMembers('round', bytes);
+  return { round: roundOf(members), txId: text('round', members, 'tx_id') };
 }
 
 /** Decodes a local model's receipt. Its block is not in it: null. */
@@ -43,7 +44,7 @@ export function parseEvent(event: {
     case 'RoundOpened':
     case 'RoundExtended':
     case 'RoundClosed': {
-      const round = parseRound(payload);
+      const { round } = parseRound(payload);
       return { ...at, type: name, roundId: round.roundId, run: round.run };
     }
     case 'ModelAdded': {
@@ -62,7 +63,7 @@ export function parseEvent(event: {
   }
 }
 
-function roundOf(members: Members): LedgerRound & { readonly txId: string } {
+function roundOf(members: Members): LedgerRound {
   const what = 'round';
   const clients = members['clients'] ?? null;
   if (clients !== null && !isStrings(clients)) throw malformed(what, 'clients');
@@ -74,7 +75,6 @@ function roundOf(members: Members): LedgerRound & { readonly txId: string } {
     roundIdx: integerOrNull(what, members, 'round_idx'),
     clients,
     closed: members['closed'],
-    txId: text(what, members, 'tx_id'),
   };
 }
 

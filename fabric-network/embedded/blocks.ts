@@ -77,18 +77,9 @@ export class BlockStore {
     const fd = openSync(path, existed ? 'r+' : 'w+', 0o600);
     try {
       if (!existed) syncDirectory(dir);
-      const { places, size, problem, maybeTorn } = scan(fd);
-      const end = endOf(places);
-      const committed = options.committed ?? 0;
-      if (places.length < committed || (problem !== null && !maybeTorn)) {
-        throw new BlockFileDamaged(places.length, problem ?? `${committed} blocks were committed, the file ends before`);
-      }
-      if (problem !== null) {
-        ftruncateSync(fd, end);
-        fsyncSync(fd);
-      }
-      const tornTail = problem === null ? null : { blocks: places.length, bytesCut: size - end };
-      return new BlockStore(fd, places, tornTail);
+      const found = scan(fd);
+      checkDamage(found, options.committed ?? 0);
+      return new BlockStore(fd, found.places, cutTornTail(fd, found));
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -209,6 +200,20 @@ function scan(fd: number): Scan {
   return { places, size, problem: null, maybeTorn: false };
 }
 
+/** Throws unless the file is whole, or an unfinished last append explains what is wrong with it. */
+function checkDamage({ places, problem, maybeTorn }: Scan, committed: number): void {
+  if (places.length >= committed && (problem === null || maybeTorn)) return;
+  throw new BlockFileDamaged(places.length, problem ?? `the file ends here, after ${committed} blocks were committed`);
+}
+
+function cutTornTail(fd: number, { places, size, problem }: Scan): TornTail | null {
+  if (problem === null) return null;
+  const end = endOf(places);
+  ftruncateSync(fd, end);
+  fsyncSync(fd);
+  return { blocks: places.length, bytesCut: size - end };
+}
+
 /** The place of the block whose record starts here, or why there is none. */
 function readHead(fd: number, at: number, size: number): BlockPlace | string {
   if (at + headLength > size) return 'it is cut short';
@@ -265,7 +270,7 @@ function endOf(places: readonly BlockPlace[]): number {
 
 function readFully(fd: number, offset: number, length: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(length);
-  for (let done = 0; done < length; ) {
+  for (let done = 0; done < length;) {
     const count = readSync(fd, bytes, done, length - done, offset + done);
     if (count === 0) throw new Error(`the block file ends at ${offset + done}, ${length - done} bytes early`);
     done += count;
@@ -274,7 +279,7 @@ function readFully(fd: number, offset: number, length: number): Buffer {
 }
 
 function writeFully(fd: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
   }
 }

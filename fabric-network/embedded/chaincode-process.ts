@@ -256,7 +256,7 @@ class LastLines {
     createInterface({ input: output }).on('line', (line) => {
       const short = line.slice(0, 500);
       this.#lines.push(short);
-      if (this.#lines.length > 20) this.#lines.shift();
+      if (this.#lines.length > 60) this.#lines.shift();
       this.#each(short);
     });
   }

@@ -1,0 +1,33 @@
+/** Asks a running coordinator, and turns what goes wrong into one sentence with its remedy. */
+import { errorCatalogue, FedfabError, type ErrorCode } from '../errors.ts';
+
+/** GETs JSON. Throws `not_ready` when nobody answers, else the coordinator's own problem. */
+export async function getJson(url: string, signal: AbortSignal): Promise<unknown> {
+  let response: Response;
+  try {
+    response = await fetch(url, { signal, headers: { accept: 'application/json' } });
+  } catch (error) {
+    if (signal.aborted) {
+      throw error;
+    }
+    throw new FedfabError(
+      'not_ready',
+      `No coordinator answers at ${new URL(url).origin}. Start one with "fedfab serve", or name it with --url.`,
+      {},
+      { cause: error },
+    );
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) {
+    throw problemOf(response.status, body, url);
+  }
+  return body;
+}
+
+function problemOf(status: number, body: unknown, url: string): FedfabError {
+  const { code, detail } = (body ?? {}) as { code?: unknown; detail?: unknown };
+  if (typeof code === 'string' && code in errorCatalogue) {
+    return new FedfabError(code as ErrorCode, typeof detail === 'string' ? detail : code);
+  }
+  return new FedfabError('internal', `${url} answered ${status}, and not as a coordinator does. Check --url.`);
+}

@@ -1,0 +1,53 @@
+/** Options that several commands share, and how numbers are read. */
+import { InvalidArgumentError, type Command } from 'commander';
+
+import { loadConfig } from '../config.ts';
+import { textOption, type Cli, type Options } from './command.ts';
+
+/** An argument parser for whole numbers in bounds; anything else is a usage error. */
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || number < least || number > most) {
+      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+    }
+    return number;
+  };
+}
+
+/** Adds `--config`. */
+export function withConfig(command: Command): Command {
+  return command.option('-c, --config <file>', 'configuration; ./fedfab.yaml where not given and there');
+}
+
+/** Adds what finds a running coordinator. */
+export function withCoordinator(command: Command): Command {
+  return withConfig(command).option('--url <url>', 'the running coordinator; from the configuration where not given');
+}
+
+/** Adds `--json`. */
+export function withJson(command: Command): Command {
+  return command.option('--json', 'print JSON, for programs');
+}
+
+/** The base URL of the coordinator that a command is to ask, without a slash at its end. */
+export function coordinatorUrl(options: Options, { env }: Cli): string {
+  const given = textOption(options, 'url');
+  if (given !== undefined) {
+    return given.replace(/\/+$/, '');
+  }
+  const file = textOption(options, 'config');
+  const { http } = loadConfig({ env, ...(file === undefined ? {} : { file }) });
+  return (http.public_url ?? `http://${dialled(http.host)}:${http.port}`).replace(/\/+$/, '');
+}
+
+/** What is dialled for an address that is listened on: an address of all interfaces is none to dial. */
+function dialled(host: string): string {
+  if (host === '0.0.0.0') {
+    return '127.0.0.1';
+  }
+  if (host === '::') {
+    return '[::1]';
+  }
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,108 @@
+/** The ledger's answers: a round opens, grows, closes; a global model is stored; the contract refuses. */
+import { modelMissing } from './admission.ts';
+import { promoteEarly } from './queue.ts';
+import { complete, isOwed } from './rounds.ts';
+import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
+import { elapsed, ignore, reportInRound, withRound } from './state.ts';
+
+/** NewRound is committed: admission begins, with the READYs that came before. */
+export function roundOpened(before: RunState, event: EventOf<'RoundOpened'>, out: Out): RunState {
+  const { at, roundId, txId, block } = event;
+  const { round, config } = before;
+  if (round?.id !== roundId) return ignore(before, event, 'other-round', out);
+  if (round.phase !== 'opening') return ignore(before, event, 'already-known', out);
+  const took_ms = elapsed(round.openingAt, at);
+  reportInRound(before, round, at, { step: 'round-opened', tx_id: txId, block, took_ms }, out);
+  const deadlineMs = config?.deadlineMs ?? null;
+  const deadlineAt = deadlineMs === null ? null : at + deadlineMs;
+  const open = { phase: 'open', failed: false, openedAt: at, deadlineAt, requested: [] } as const;
+  return promoteEarly(withRound(before, round, open), before.early.keys(), at, out);
+}
+
+/** ExtendRound is committed: these late receivers may be admitted. */
+export function roundExtended(before: RunState, event: EventOf<'RoundExtended'>, out: Out): RunState {
+  const { round } = before;
+  if (round?.id !== event.roundId) return ignore(before, event, 'other-round', out);
+  const known = event.clients.filter((client) => round.extending.has(client));
+  if (known.length === 0) return ignore(before, event, 'already-known', out);
+  const state = withRound(before, round, { extending: round.extending.subtract(known) });
+  return promoteEarly(state, known, event.at, out);
+}
+
+/** CloseRound is committed, ours or someone's. */
+export function roundClosed(state: RunState, event: EventOf<'RoundClosed'>, out: Out): RunState {
+  const { round } = state;
+  if (round?.id !== event.roundId) return roundOwed(state, event, { closeAsked: false }, out);
+  if (round.phase === 'gathering') return ignore(state, event, 'nothing-due', out);
+  if (round.phase !== 'complete') return complete(state, { ...round, closeAsked: false }, 'quorum', event.at, out);
+  if (!round.closeAsked) return ignore(state, event, 'already-known', out);
+  return withRound(state, round, { closeAsked: false });
+}
+
+/** Settles a debt of a round that ended. */
+function roundOwed(
+  state: RunState,
+  event: EventOf<'RoundClosed' | 'GlobalStored' | 'LedgerRefused'>,
+  change: Partial<EndedRound>,
+  out: Out,
+): RunState {
+  if (!state.ended.some(({ id }) => id === event.roundId)) return ignore(state, event, 'other-round', out);
+  const ended = state.ended.map((round) => (round.id === event.roundId ? { ...round, ...change } : round));
+  return { ...state, ended: ended.filter((round, index) => isOwed(round) || index === ended.length - 1) };
+}
+
+/** UpdateGlobal is committed: asked for by a sync, or handed over by the server before it. */
+export function globalStored(state: RunState, event: EventOf<'GlobalStored'>, out: Out): RunState {
+  const { at, roundId, receipt } = event;
+  const { round } = state;
+  const owner = round?.id === roundId ? round : state.ended.find(({ id }) => id === roundId);
+  if (owner === undefined) return ignore(state, event, 'other-round', out);
+  const known = 'global' in owner ? owner.global !== null : owner.globalKnown;
+  if (known) return ignore(state, event, 'already-known', out);
+  const { digest, size, txId, block } = receipt;
+  reportInRound(state, owner, at, { step: 'global-stored', digest, size, tx_id: txId, block }, out);
+  if ('global' in owner) return withRound(state, owner, { global: receipt, globalSource: null });
+  return roundOwed(state, event, { globalSource: null, globalKnown: true }, out);
+}
+
+/** The contract refused for good. */
+export function ledgerRefused(state: RunState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
+  const { at, op, roundId, client, code, message } = event;
+  const { round } = state;
+  const owner = round?.id === roundId ? round : state.ended.find(({ id }) => id === roundId);
+  if (owner === undefined) return ignore(state, event, 'other-round', out);
+  const about = client === undefined ? {} : { client };
+  reportInRound(state, owner, at, { step: 'ledger-refused', op, ...about, code, message }, out);
+  return 'clients' in owner ? refusedNow(state, owner, event, out) : refusedEnded(state, event, out);
+}
+
+/** A round without NewRound stays as it is until the server's next burst: only that can bring it on. */
+function refusedNow(state: RunState, round: RoundState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
+  switch (event.op) {
+    case 'newRound':
+      return round.phase === 'opening' ? withRound(state, round, { failed: true }) : state;
+    case 'extendRound':
+      return refuseLate(state, round, event.client ?? round.extending.first());
+    case 'closeRound':
+      if (round.phase === 'closing') return complete(state, { ...round, closeAsked: false }, 'quorum', event.at, out);
+      return withRound(state, round, { closeAsked: false });
+    case 'updateGlobal':
+      return withRound(state, round, { globalSource: null });
+    case 'checkModel':
+      return modelMissing(state, event, out);
+  }
+}
+
+function refusedEnded(state: RunState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
+  if (event.op === 'closeRound') return roundOwed(state, event, { closeAsked: false }, out);
+  if (event.op === 'updateGlobal') return roundOwed(state, event, { globalSource: null }, out);
+  return state;
+}
+
+/** The chain will not have this client: the round does not wait for it. */
+function refuseLate(state: RunState, round: RoundState, client: number | undefined): RunState {
+  if (client === undefined || !round.extending.has(client)) return state;
+  const extending = round.extending.delete(client);
+  if (round.clients.get(client)?.phase === 'sent') return withRound(state, round, { extending });
+  return withRound(state, round, { extending, clients: round.clients.delete(client) });
+}

@@ -1,0 +1,97 @@
+/**
+ * The core as the engine uses it: `step(state, event) → { state, effects }`. Pure: no clock, no I/O, no chance, and the
+ * given state stays as it was. An event that changes nothing gives back the very same state and says why.
+ */
+import { clientOffline, clientOnline, modelMissing, modelStored, ready, send } from './admission.ts';
+import { globalStored, ledgerRefused, roundClosed, roundExtended, roundOpened } from './answers.ts';
+import { finish, init, needsGlobal, runDefined, serverOffline, sync } from './bursts.ts';
+import { holders } from './queue.ts';
+import { gatheredBy, isOwed, settle, tick } from './rounds.ts';
+import { freeze, thaw } from './snapshot.ts';
+import type { EventOf, Out, RoundState, RunState } from './state.ts';
+import { elapsed, ignore, initialState } from './state.ts';
+import type { Effect, Event } from './types.ts';
+import { currentRound, grantOf, isHolder, viewRound, viewRun, waiting } from './views.ts';
+
+export type { RoundState, RunState };
+export { currentRound, freeze, grantOf, initialState, isHolder, needsGlobal, thaw, viewRound, viewRun, waiting };
+
+type Handler<E extends Event = Event> = (state: RunState, event: E, out: Out) => RunState;
+
+const handlers: { readonly [T in Event['type']]: Handler<EventOf<T>> } = {
+  RunDefined: runDefined,
+  Init: init,
+  Sync: sync,
+  Ready: ready,
+  Send: send,
+  ClientOnline: clientOnline,
+  ClientOffline: clientOffline,
+  ServerOffline: serverOffline,
+  Finish: finish,
+  Tick: tick,
+  RoundOpened: roundOpened,
+  RoundExtended: roundExtended,
+  RoundClosed: roundClosed,
+  ModelStored: modelStored,
+  ModelMissing: modelMissing,
+  GlobalStored: globalStored,
+  LedgerRefused: ledgerRefused,
+};
+
+/** What follows from an event. Never throws for what an event holds. */
+export function step(state: RunState, event: Event): { state: RunState; effects: readonly Effect[] } {
+  const effects: Effect[] = [];
+  if (state.config === null && event.type !== 'RunDefined') {
+    return { state: ignore(state, event, 'run-unknown', effects), effects };
+  }
+  const handler = handlers[event.type] as Handler;
+  return { state: settle(handler(state, event, effects), event.at, effects), effects };
+}
+
+/** When a Tick is due, in ms since the epoch; null while nothing waits for time. Costs as much as there are slots. */
+export function nextDeadline(state: RunState): number | null {
+  const { round } = state;
+  if (round?.phase === 'gathering') return gatheredBy(state, round);
+  if (round?.phase !== 'open') return null;
+  const deadline = round.deadlinePassed ? Infinity : (round.deadlineAt ?? Infinity);
+  const leases = [...round.sending].map((client) => round.clients.get(client)?.leaseUntil ?? Infinity);
+  const next = leases.reduce((soonest, lease) => Math.min(soonest, lease), deadline);
+  return next === Infinity ? null : next;
+}
+
+/**
+ * All that was asked for and has no answer yet, in the order in which it must be done: after a restart nobody knows what
+ * became of it. `at` (ms since the epoch) tells what is left of the leases. Each is safe to do again.
+ */
+export function outstanding(state: RunState, at: number): readonly Effect[] {
+  const { round } = state;
+  const owed = state.ended.filter(isOwed).flatMap((ended) => [...owedBy(ended)]);
+  return round === null ? owed : [...owed, ...outstandingOf(round), ...owedBy(round), ...again(round, at)];
+}
+
+function* owedBy(round: Pick<RoundState, 'id' | 'idx' | 'closeAsked' | 'globalSource'>): Iterable<Effect> {
+  if (round.closeAsked) yield { type: 'closeRound', roundId: round.id };
+  if (round.globalSource !== null) {
+    yield { type: 'updateGlobal', roundId: round.id, roundIdx: round.idx, source: round.globalSource };
+  }
+}
+
+function* outstandingOf(round: RoundState): Iterable<Effect> {
+  if (round.phase === 'opening' && !round.failed) {
+    yield { type: 'newRound', roundId: round.id, roundIdx: round.idx, clients: round.requested };
+  }
+  for (const client of round.extending) yield { type: 'extendRound', roundId: round.id, clients: [client] };
+}
+
+function* again(round: RoundState, at: number): Iterable<Effect> {
+  for (const client of [...round.checks].sort((a, b) => a - b)) {
+    yield { type: 'checkModel', roundId: round.id, client };
+  }
+  if (round.phase !== 'open') return;
+  for (const client of holders(round)) {
+    const { leaseUntil = null, grant = null } = round.clients.get(client) ?? {};
+    const leaseMs = elapsed(at, leaseUntil ?? at);
+    if (grant === null || leaseMs === 0) continue;
+    yield { type: 'publishStart', client, roundId: round.id, roundIdx: round.idx, grant, leaseMs };
+  }
+}

@@ -1,0 +1,88 @@
+/** A run's state as JSON, for the journal's snapshots, and back. */
+import { Map, OrderedSet, Set } from 'immutable';
+
+import type { ClientRecord, EarlyReady, RoundState, RunState } from './state.ts';
+import { sorted } from './state.ts';
+
+/** Raised when the shape changes; older snapshots are then refused, and the journal's events replayed instead. */
+const version = 1;
+
+type FrozenRound = Omit<RoundState, 'clients' | 'queue' | 'sending' | 'checks' | 'extending' | 'resync'> & {
+  readonly clients: readonly (readonly [number, ClientRecord])[];
+  readonly queue: readonly (readonly [number, number])[];
+  readonly sending: readonly number[];
+  readonly checks: readonly number[];
+  readonly extending: readonly number[];
+  readonly resync: readonly number[];
+};
+
+type FrozenRun = Omit<RunState, 'allowed' | 'offline' | 'early' | 'round'> & {
+  readonly version: number;
+  readonly offline: readonly number[];
+  readonly early: readonly (readonly [number, EarlyReady])[];
+  readonly round: FrozenRound | null;
+};
+
+/** Plain data that JSON holds. The same state always gives the same JSON. */
+export function freeze(state: RunState): unknown {
+  const frozen: FrozenRun = {
+    ...scalars(state),
+    version,
+    offline: sorted(state.offline),
+    early: entries(state.early),
+    round: state.round === null ? null : freezeRound(state.round),
+  };
+  return frozen;
+}
+
+/** What is the same in a state and in JSON. `allowed` is not: it follows from the configuration. */
+function scalars(of: RunState | FrozenRun): Omit<RunState, 'allowed' | 'offline' | 'early' | 'round'> {
+  const { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended } = of;
+  return { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended };
+}
+
+function freezeRound(round: RoundState): FrozenRound {
+  return {
+    ...round,
+    clients: entries(round.clients),
+    queue: entries(round.queue),
+    sending: sorted(round.sending),
+    checks: sorted(round.checks),
+    extending: [...round.extending],
+    resync: [...round.resync],
+  };
+}
+
+/** The state that `freeze` was given. Throws a RangeError for anything else, and for other versions of it. */
+export function thaw(json: unknown): RunState {
+  if (!isFrozen(json)) throw new RangeError(`this is not a snapshot of a run in version ${version}`);
+  const clients = json.config?.clients ?? null;
+  return {
+    ...scalars(json),
+    allowed: clients === null ? null : Set(clients),
+    offline: Set(json.offline),
+    early: Map(json.early),
+    round: json.round === null ? null : thawRound(json.round),
+  };
+}
+
+function thawRound(round: FrozenRound): RoundState {
+  return {
+    ...round,
+    clients: Map(round.clients),
+    queue: Map(round.queue),
+    sending: Set(round.sending),
+    checks: Set(round.checks),
+    extending: OrderedSet(round.extending),
+    resync: OrderedSet(round.resync),
+  };
+}
+
+/** The journal's checksum vouches for the content; what is told here is whose it is. */
+function isFrozen(json: unknown): json is FrozenRun {
+  return typeof json === 'object' && json !== null && 'version' in json && json.version === version && 'run' in json;
+}
+
+function entries<V>(map: Map<number, V>): (readonly [number, V])[] {
+  return [...map.entries()].sort(([a], [b]) => a - b);
+}

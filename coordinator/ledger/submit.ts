@@ -1,0 +1,363 @@
+/**
+ * One transaction from proposal to fate, and no piece of work twice. The order of things is what makes it safe:
+ * endorsed → written down in the transaction log → submitted → its fate known → settled in the log.
+ *
+ * A call that broke off between submit and fate is looked up by its transaction id and at most the SAME signed
+ * transaction is sent again, whose second copy Fabric refuses (DUPLICATE_TXID). A new one is made only after the old one
+ * is known to have written nothing, with one exception, explained at `#resume`.
+ */
+import { createHash } from 'node:crypto';
+import { StatusCode } from '@hyperledger/fabric-gateway';
+import type { Transaction } from '@hyperledger/fabric-gateway';
+import type { Logger } from 'pino';
+import { FedfabError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { CallFailed, classifyCommit } from './classify.ts';
+import type { CommitStatus, Deadlines, GatewayPeer, Invocation } from './peer.ts';
+import type { PeerGroup } from './peers.ts';
+import type { TransactionLog } from './port.ts';
+import { Budget } from './retry.ts';
+import type { RetryContext } from './retry.ts';
+
+/** A piece of work for the ledger. */
+export interface Work extends Invocation {
+  /** Words that name it for people and for the log, e.g. its round and client. */
+  readonly about: string;
+  readonly peers: PeerGroup;
+  /**
+   * From the endorsed result, the id of the earlier transaction that did this very work, when the contract found it
+   * done and writes nothing: then there is nothing to order. Null: it writes.
+   */
+  readonly doneBefore: (result: Uint8Array, txId: string) => string | null;
+}
+
+/** What came of a piece of work. */
+export type Outcome =
+  /** Written by a transaction of this very call. */
+  | { readonly kind: 'written'; readonly txId: string; readonly block: number; readonly result: Uint8Array }
+  /** Had been written before; nothing was sent. */
+  | { readonly kind: 'existed'; readonly txId: string; readonly result: Uint8Array }
+  /** Written by a transaction that an earlier call, or an earlier life, had sent. Its result is to be had from the chain. */
+  | { readonly kind: 'recovered'; readonly txId: string; readonly block: number };
+
+/** What a `Submitter` works with. */
+export interface SubmitterOptions {
+  readonly transactions: TransactionLog;
+  readonly retry: RetryContext;
+  readonly deadlines: Deadlines;
+  readonly log: Logger;
+}
+
+/** Signed bytes are kept in the transaction log up to this size; larger ones would double what an upload writes. */
+export const keptBytes = 1_000_000;
+
+/** For how long after a commit of ours a peer may still lag behind it, in ms, and how often it is asked again. */
+const lag = { windowMs: 5_000, attempts: 3 };
+
+/** The contract's refusals that a peer may give only because it does not have the latest block yet. */
+const mayBeLag: readonly ErrorCode[] = ['unknown_round', 'unknown_client'];
+
+/** Fabric's words when the gateway's own peer has endorsed, and others have not. */
+const othersRefused = /failed to collect enough transaction endorsements/;
+
+/** The fate of a transaction, as far as it is one to act upon. */
+type Fate =
+  | { readonly kind: 'committed'; readonly block: number }
+  /** Nothing was written, and a new transaction may succeed. */
+  | { readonly kind: 'overtaken'; readonly message: string };
+
+/** A transaction that is in the log. */
+interface Sent {
+  readonly txId: string;
+  readonly size: number;
+  /** It may have been submitted already, so its fate is asked for first. */
+  readonly asked: boolean;
+  /** The signed transaction, for this peer to submit. */
+  readonly by: (peer: GatewayPeer) => Transaction;
+}
+
+/** Carries out work on the ledger: retries, fail-over, recovery. */
+export class Submitter {
+  readonly #options: SubmitterOptions;
+  readonly #running = new Map<string, Promise<unknown>>();
+  /** Where and when we last heard of a commit of ours. */
+  #lastCommit = { peer: '', at: -Infinity };
+
+  constructor(options: SubmitterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads, with retries and fail-over.
+   *
+   * @throws FedfabError: the contract's refusal, or `ledger_unavailable`.
+   */
+  async evaluate(call: Invocation, peers: PeerGroup): Promise<Uint8Array> {
+    return this.#simulate(peers, new Budget(this.#options.retry), (peer) => peer.evaluate(call));
+  }
+
+  /**
+   * Carries out a piece of work.
+   *
+   * @throws FedfabError: the contract's refusal; `ledger_unavailable` (nothing of it is under way); `fate_unknown` (it
+   * was sent: the same work asked for again will look for it first).
+   */
+  async submit(work: Work): Promise<Outcome> {
+    const purpose = purposeOf(work);
+    // The same work asked for twice at once: the second waits, and then finds it done.
+    const before = this.#running.get(purpose) ?? Promise.resolve();
+    const running = before.then(() => this.#run(work, purpose));
+    const settled = running.catch(() => undefined);
+    this.#running.set(purpose, settled);
+    try {
+      return await running;
+    } finally {
+      if (this.#running.get(purpose) === settled) this.#running.delete(purpose);
+    }
+  }
+
+  /** In which block a transaction is; null when that cannot be told soon. */
+  async blockOf(txId: string, peers: PeerGroup): Promise<number | null> {
+    try {
+      const fate = await peers.best().commitStatus(txId, this.#options.deadlines.lookUpMs);
+      return fate.code === StatusCode.VALID ? fate.block : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Settles what an earlier life left in the log, as far as its fate is known by now. Never rejects. */
+  async settleLeftovers(peers: PeerGroup): Promise<void> {
+    const { transactions, retry, log } = this.#options;
+    try {
+      for (const { txId, purpose } of transactions.pending()) {
+        if (retry.signal.aborted) return;
+        const found = await this.#lookUp(txId, peers.best());
+        // Not there (yet): whoever asks for the same work again will look again.
+        if (found === null || classifyCommit(found.code).action === 'unknownFate') continue;
+        transactions.settle(txId, found.code === StatusCode.VALID ? 'committed' : 'refused');
+        log.info({ tx_id: txId, purpose, code: found.code }, 'transaction of an earlier run found on the chain');
+      }
+    } catch (error) {
+      log.debug({ reason: String(error) }, 'transactions of an earlier run were not looked up');
+    }
+  }
+
+  async #run(work: Work, purpose: string): Promise<Outcome> {
+    const budget = new Budget(this.#options.retry);
+    const earlier: string[] = [];
+    for (const { txId, signed } of this.#options.transactions.pending(purpose)) {
+      const fate = await this.#resume(txId, signed, work, budget);
+      if (fate?.kind === 'committed') return { kind: 'recovered', txId, block: fate.block };
+      if (fate === null) earlier.push(txId);
+    }
+    for (;;) {
+      const outcome = await this.#attempt(work, purpose, budget);
+      if (outcome === null) continue;
+      // See `#resume`: now that the work is on the chain, the earlier ones are either it or can no more become valid.
+      for (const txId of earlier) {
+        this.#options.transactions.settle(txId, txId === outcome.txId ? 'committed' : 'refused');
+      }
+      return outcome;
+    }
+  }
+
+  /**
+   * Finds out what became of an earlier transaction for the same work. Null: it cannot be told, and it is safe to go on.
+   *
+   * Where its signed bytes were kept, they are sent again until its fate is known. Where not (a large model), there is
+   * nothing to send: it is waited for with CommitStatus's full deadline, and then a new transaction is made although
+   * the old one might still come out of the orderer. That is safe because the contract's functions are idempotent by
+   * key: whichever of the two is ordered first writes the receipt, and the other one, whose simulation had read that
+   * there is none, is invalid by MVCC_READ_CONFLICT.
+   */
+  async #resume(txId: string, signed: Uint8Array | null, work: Work, budget: Budget): Promise<Fate | null> {
+    this.#options.log.info(
+      { tx_id: txId, about: work.about, kept: signed !== null },
+      'earlier transaction is looked up',
+    );
+    if (signed !== null) {
+      const by = (peer: GatewayPeer): Transaction => peer.transaction(signed);
+      return this.#pursue({ txId, size: signed.length, asked: true, by }, work, budget);
+    }
+    try {
+      return this.#settle(txId, await this.#waitFor(txId, work.peers));
+    } catch (error) {
+      if (error instanceof CallFailed && error.verdict.action === 'unknownFate') return null;
+      throw error;
+    }
+  }
+
+  /** One new transaction, to its end. Null: it was overtaken and the pause before the next one is over. */
+  async #attempt(work: Work, purpose: string, budget: Budget): Promise<Outcome | null> {
+    const { peer, transaction } = await this.#simulate(work.peers, budget, async (candidate) => {
+      return { peer: candidate, transaction: await candidate.endorse(work) };
+    });
+    const txId = transaction.getTransactionId();
+    const result = transaction.getResult();
+    const doneBy = work.doneBefore(result, txId);
+    if (doneBy !== null) return { kind: 'existed', txId: doneBy, result };
+
+    const { own, size, signed } = await signedBy(peer, transaction, work);
+    this.#options.transactions.begin({ txId, purpose, signed });
+    const by = (other: GatewayPeer): Transaction => (other === peer ? own : other.transaction(own.getBytes()));
+    const fate = await this.#pursue({ txId, size, asked: false, by }, work, budget);
+    if (fate.kind === 'committed') return { kind: 'written', txId, block: fate.block, result };
+
+    this.#options.log.debug({ tx_id: txId, about: work.about, failures: budget.failures }, fate.message);
+    if (await budget.next()) return null;
+    throw new FedfabError('ledger_unavailable', `${fate.message}; given up after ${budget.failures} attempts`, {
+      tx_id: txId,
+    });
+  }
+
+  /** Submits, and asks, until the fate is known; settles the log by it. */
+  async #pursue(sent: Sent, work: Work, budget: Budget): Promise<Fate> {
+    const { txId } = sent;
+    let ask = sent.asked;
+    for (;;) {
+      const peer = work.peers.best();
+      try {
+        const known = ask ? await this.#lookUp(txId, peer) : null;
+        return this.#settle(txId, known ?? (await this.#submitOnce(sent, peer)));
+      } catch (error) {
+        if (!(error instanceof CallFailed) && !(error instanceof DuplicateRefused)) throw error;
+        this.#refuseIfNeverTaken(txId, error, ask);
+        ask ||= error.verdict.action === 'unknownFate';
+        this.#options.log.debug(
+          { tx_id: txId, about: work.about, reason: error.message },
+          'the fate of a transaction is not known yet',
+        );
+        if (!(await this.#again(error, work.peers, budget))) throw this.#givenUp(txId, error, ask);
+      }
+    }
+  }
+
+  async #submitOnce(sent: Sent, peer: GatewayPeer): Promise<CommitStatus> {
+    await peer.submit(sent.by(peer), sent.size);
+    return peer.commitStatus(sent.txId, this.#options.deadlines.commitStatusMs);
+  }
+
+  /** Null: not on the chain as yet, as far as this peer knows. */
+  async #lookUp(txId: string, peer: GatewayPeer): Promise<CommitStatus | null> {
+    try {
+      return await peer.commitStatus(txId, this.#options.deadlines.lookUpMs);
+    } catch (error) {
+      if (error instanceof CallFailed && !error.verdict.peerFault) return null;
+      throw error;
+    }
+  }
+
+  /** CommitStatus with its full deadline, from one peer after the other while they fail. */
+  async #waitFor(txId: string, peers: PeerGroup): Promise<CommitStatus> {
+    const budget = new Budget(this.#options.retry);
+    for (;;) {
+      try {
+        return await peers.best().commitStatus(txId, this.#options.deadlines.commitStatusMs);
+      } catch (error) {
+        if (!(error instanceof CallFailed) || !error.verdict.peerFault) throw error;
+        if (!(await this.#again(error, peers, budget))) throw this.#givenUp(txId, error, true);
+      }
+    }
+  }
+
+  #settle(txId: string, { code, block, peer }: CommitStatus): Fate {
+    const { transactions, retry } = this.#options;
+    if (code === StatusCode.VALID) {
+      transactions.settle(txId, 'committed');
+      this.#lastCommit = { peer, at: retry.now() };
+      return { kind: 'committed', block };
+    }
+    const verdict = classifyCommit(code);
+    if (verdict.action === 'unknownFate') throw new DuplicateRefused(verdict.message);
+    transactions.settle(txId, 'refused');
+    if (verdict.action === 'newTransaction') return { kind: 'overtaken', message: verdict.message };
+    throw new FedfabError(verdict.code, verdict.message, { tx_id: txId, validation_code: code });
+  }
+
+  /** The orderer refused it, and no earlier copy can be on its way: it is as if it had never been. */
+  #refuseIfNeverTaken(txId: string, error: CallFailed | DuplicateRefused, ask: boolean): void {
+    if (error instanceof DuplicateRefused || error.verdict.action !== 'never' || ask) return;
+    this.#options.transactions.settle(txId, 'refused');
+    throw error.toFedfabError();
+  }
+
+  #givenUp(txId: string, error: CallFailed | DuplicateRefused, ask: boolean): FedfabError {
+    if (ask) {
+      const message = `transaction ${txId} was sent and its fate is not known: ${error.message}`;
+      return new FedfabError('fate_unknown', message, { tx_id: txId }, { cause: error });
+    }
+    this.#options.transactions.settle(txId, 'refused');
+    return new FedfabError('ledger_unavailable', error.message, { tx_id: txId }, { cause: error });
+  }
+
+  /** Evaluate or endorse: nothing is sent to be ordered, so it may be tried as often as the budget allows. */
+  async #simulate<T>(peers: PeerGroup, budget: Budget, run: (peer: GatewayPeer) => Promise<T>): Promise<T> {
+    let lagged = 0;
+    for (;;) {
+      try {
+        return await run(peers.best());
+      } catch (error) {
+        if (!(error instanceof CallFailed)) throw error;
+        const mayLag = this.#mayLag(error) && lagged < lag.attempts;
+        if (mayLag) lagged += 1;
+        if (error.verdict.action === 'never' && !mayLag) throw error.toFedfabError();
+        this.#options.log.debug(
+          { peer: error.peer, reason: error.message, failures: budget.failures },
+          'ledger call failed',
+        );
+        if (!(await this.#again(error, peers, budget))) throw this.#unavailable(error);
+      }
+    }
+  }
+
+  /**
+   * A peer may not have the block yet in which another peer told us that our transaction is: then it knows nothing of a
+   * round that was just opened, or of a client that just joined. The peer that told us does have it.
+   */
+  #mayLag({ peer, failure, verdict }: CallFailed): boolean {
+    const { at, peer: informant } = this.#lastCommit;
+    if (!mayBeLag.includes(verdict.code) || this.#options.retry.now() - at > lag.windowMs) return false;
+    return peer !== informant || othersRefused.test(failure.message);
+  }
+
+  #unavailable(error: CallFailed): FedfabError {
+    if (this.#options.retry.signal.aborted) {
+      return new FedfabError('ledger_unavailable', 'the ledger client was closed', {}, { cause: error });
+    }
+    return error.toFedfabError();
+  }
+
+  /** Over to another peer at once where there is one that is well, else after a pause; false when the budget is spent. */
+  async #again(error: CallFailed | DuplicateRefused, peers: PeerGroup, budget: Budget): Promise<boolean> {
+    if (error.verdict.peerFault && peers.size > 1 && peers.hasStandby()) return budget.nextAtOnce();
+    return budget.next();
+  }
+}
+
+/** `signed`: the bytes to keep in the log, null when too many; then the transaction is signed as it is sent. */
+async function signedBy(
+  peer: GatewayPeer,
+  transaction: Transaction,
+  { args, model }: Work,
+): Promise<{ own: Transaction; size: number; signed: Uint8Array | null }> {
+  // A model in the transient map is in the write set; one among the arguments in the proposal as well.
+  const size = args.reduce((sum, arg) => sum + 2 * arg.length, model?.length ?? 0);
+  if (size > keptBytes) return { own: transaction, size, signed: null };
+  const { transaction: own, bytes } = await peer.sign(transaction);
+  return { own, size: bytes.length, signed: bytes.length > keptBytes ? null : bytes };
+}
+
+/** This copy was refused because there is an earlier one, whose fate is what counts. */
+class DuplicateRefused extends Error {
+  override readonly name = 'DuplicateRefused';
+  readonly verdict = { action: 'unknownFate', peerFault: false } as const;
+}
+
+/** The same work has the same purpose in every life: function, words for people, and a digest of all arguments. */
+function purposeOf({ fn, args, model, about }: Work): string {
+  const digest = createHash('sha256');
+  for (const arg of args) digest.update(`${Buffer.byteLength(arg)}:`).update(arg);
+  if (model !== undefined) digest.update(model);
+  return `${fn} ${about} ${digest.digest('hex')}`;
+}
