@@ -319,6 +319,15 @@ describe('QueryAllReceived', () => {
     expect(JSON.parse((await simulate('QueryAllReceived', { args: ['r1'] })).result)).toEqual({ 1: model });
   });
 
+  it('knows a round without any model, open and closed', async () => {
+    await submit('NewRound', 'r1', '1');
+    expect((await simulate('QueryWhetherAllReceived', { args: ['r1'] })).result).toBe('false');
+    expect((await simulate('QueryReceipts', { args: ['r1'] })).result).toBe('{"receipts":[],"bookmark":""}');
+    await submit('CloseRound', 'r1');
+    expect((await simulate('QueryWhetherAllReceived', { args: ['r1'] })).result).toBe('true');
+    expect((await simulate('QueryAllReceived', { args: ['r1'] })).result).toBe('{}');
+  });
+
   it('orders clients by their UTF-8 bytes, and keeps strange names', async () => {
     const names = ['10', '2', '__proto__', 'ä', '\u{1F600}', '"'];
     await submit('NewRound', 'r1', String(names.length));

@@ -29,7 +29,8 @@ export interface ChainReceipt {
   readonly num_samples: number | null;
   readonly tx_id: string;
   readonly timestamp: string;
-  readonly block: number;
+  /** Null where it is not known: a Fabric network was asked, not its blocks. */
+  readonly block: number | null;
 }
 
 /** The whole chain in numbers and rounds. */
@@ -140,7 +141,7 @@ export class ChainAudit {
       const reason = disagreement(receipt, stored);
       const round = attributes.length > 1 ? ` in round ${attributes[0] ?? ''}` : '';
       const name = `${what} ${attributes.at(-1) ?? ''}${round}`;
-      return reason === null ? [] : [{ block: receipt.block, message: `${name}: ${reason}` }];
+      return reason === null ? [] : [{ block: receipt.block ?? 0, message: `${name}: ${reason}` }];
     });
   }
 

@@ -9,11 +9,11 @@ import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 
 import { currentRound, freeze, initialState, nextDeadline, outstanding, step, thaw, viewRun } from './core/run.ts';
-import type { RunState } from './core/run.ts';
+import type { RoundState, RunState } from './core/run.ts';
 import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
 import type { Entry, Journal } from './journal.ts';
-import type { GlobalReceipt, Ledger } from './ledger/port.ts';
+import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
 import { logIgnored, logStep } from './log.ts';
 
 /** What the engine needs from outside. */
@@ -97,6 +97,32 @@ export class Engine {
       void this.#askForMissed(run);
       this.#arm(run);
     }
+  }
+
+  /**
+   * Follows the contract's events from the checkpoint on, for ever: models and global models that came by another door than
+   * ours count as well. Resolves when the engine stops.
+   */
+  async follow(checkpoint: EventCheckpoint): Promise<void> {
+    const { ledger, log } = this.#options;
+    const { signal } = this.#stopping;
+    try {
+      for await (const event of ledger.events(checkpoint, signal)) {
+        await this.#onLedgerEvent(event);
+        checkpoint.save({ block: event.block, txId: event.txId });
+      }
+    } catch (error) {
+      if (!signal.aborted) log.error({ err: error }, "the contract's events can no longer be followed");
+    }
+  }
+
+  async #onLedgerEvent(event: LedgerEvent): Promise<void> {
+    if (event.type !== 'ModelAdded' && event.type !== 'GlobalUpdated') return;
+    const run = event.type === 'ModelAdded' ? event.run : event.receipt.run;
+    const round = run === null ? null : roundNow(this.state(run));
+    if (run === null || round === null || round.id !== event.receipt.roundId) return;
+    const news = newsOf(event, round, this.#options.now());
+    if (news !== null) await this.dispatch(run, news);
   }
 
   /** Names of all runs, in the order in which they became known. */
@@ -277,7 +303,7 @@ export class Engine {
   /** Asks the ledger until it answers, however long it is away: a round cannot go on without. */
   async #untilAnswered(run: string, effect: LedgerEffect): Promise<void> {
     const { signal } = this.#stopping;
-    for (let pauseMs = 500; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 15_000)) {
+    for (let pauseMs = 500; !this.#isStopping(); pauseMs = Math.min(pauseMs * 2, 15_000)) {
       try {
         this.#tell(run, await this.#answer(run, effect));
         return;
@@ -297,7 +323,7 @@ export class Engine {
           });
           return;
         }
-        if (signal.aborted) return;
+        if (this.#isStopping()) return;
         this.#options.log.warn(
           { run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs },
           'the ledger did not answer; trying again',
@@ -305,6 +331,10 @@ export class Engine {
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }
     }
+  }
+
+  #isStopping(): boolean {
+    return this.#stopping.signal.aborted;
   }
 
   async #answer(run: string, effect: LedgerEffect): Promise<Event> {
@@ -364,7 +394,8 @@ export class Engine {
 
   /** Tells the core of models that reached the chain while nobody listened. */
   async #askForMissed(run: string): Promise<void> {
-    const round = this.state(run) === null ? null : (viewRun(this.#known(run)).round ?? null);
+    const state = this.state(run);
+    const round = state === null ? null : viewRun(state).round;
     if (round === null || round.phase === 'complete' || round.phase === 'gathering') return;
     const { ledger, log, now } = this.#options;
     try {
@@ -387,10 +418,6 @@ export class Engine {
       log.warn({ run, err: error }, 'could not ask the chain for models that came in while the coordinator was away');
     }
   }
-
-  #known(run: string): RunState {
-    return this.state(run) ?? initialState(run);
-  }
 }
 
 function newRunning(state: RunState): Running {
@@ -409,6 +436,25 @@ function viewWindow(state: RunState): number {
 
 function roundOf(state: RunState, roundId: string): RoundView | null {
   return currentRound(state)?.id === roundId ? viewRun(state).round : null;
+}
+
+function roundNow(state: RunState | null): RoundState | null {
+  return state === null ? null : currentRound(state);
+}
+
+/** What an event of the contract says about a round beyond what is known: our own submits are known before their events. */
+function newsOf(
+  event: Extract<LedgerEvent, { type: 'ModelAdded' | 'GlobalUpdated' }>,
+  round: RoundState,
+  at: number,
+): Event | null {
+  const receipt = { ...onlyReceipt(event.receipt), block: event.block };
+  if (event.type === 'GlobalUpdated') {
+    return round.global === null ? { type: 'GlobalStored', at, roundId: round.id, receipt } : null;
+  }
+  const client = Number(event.receipt.clientId);
+  const known = round.clients.get(client);
+  return known?.receipt === null ? { type: 'ModelStored', at, roundId: round.id, client, receipt } : null;
 }
 
 /** Blobs that an unconfirmed UpdateGlobal still needs. */

@@ -185,6 +185,7 @@ class Starting {
     this.#started('MQTT', () => mqtt.close());
     await mqtt.start(this.#signal ?? new AbortController().signal);
     engine.resume();
+    void engine.follow(journal.checkpoint('contract events'));
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');

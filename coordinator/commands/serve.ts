@@ -48,7 +48,7 @@ function serveOptions(command: Command): Command {
 }
 
 function flagOf({ path, schema }: Setting): Option {
-  const fallback = schema.default === null ? '' : ` (default ${String(schema.default)})`;
+  const fallback = schema.default === null ? '' : ` (default ${JSON.stringify(schema.default)})`;
   return new Option(`--${flagName(path)} <value>`, `${schema.description ?? ''} ${expectation(schema)}${fallback}`);
 }
 
@@ -95,9 +95,12 @@ async function runServe(options: Options, _args: readonly string[], cli: Cli): P
   if (cli.signal.aborted) {
     stop();
   }
-  await service.done;
-  // Also after a failure of a part: everything else has to be stopped before the process ends.
-  await service.close();
+  try {
+    await service.done;
+  } finally {
+    // Also after a failure of a part: everything else has to be stopped before the process ends.
+    await service.close();
+  }
   return 0;
 }
 

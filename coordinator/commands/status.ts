@@ -40,10 +40,14 @@ async function runStatus(options: Options, _args: readonly string[], cli: Cli): 
     cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${text}` : text);
   };
   await show();
-  while (options['watch'] === true && !cli.signal.aborted) {
-    await sleep(watchEveryMs, undefined, { signal: cli.signal }).catch(() => undefined);
-    if (!cli.signal.aborted) {
+  try {
+    while (options['watch'] === true) {
+      await sleep(watchEveryMs, undefined, { signal: cli.signal });
       await show();
+    }
+  } catch (error) {
+    if (!cli.signal.aborted) {
+      throw error;
     }
   }
   return 0;

@@ -21,8 +21,8 @@ export function quietMs({ config }: RunState): number {
 
 /** All receivers are there, as far as anybody said how many there are. */
 function isWhole({ config, allowed }: RunState, { clients }: RoundState): boolean {
-  const perRound = config?.clientsPerRound ?? Infinity;
-  return clients.size >= Math.min(perRound, perRound === Infinity ? perRound : (allowed?.size ?? perRound));
+  const perRound = config?.clientsPerRound ?? null;
+  return perRound !== null && clients.size >= Math.min(perRound, allowed?.size ?? perRound);
 }
 
 /** The burst is whole: no receiver more will come, or those that come are late. */

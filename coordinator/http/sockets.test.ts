@@ -92,11 +92,16 @@ describe('a body that is refused', () => {
     const port = await listen({ bodyLimit: 50_000_000 });
     const refusal = new FedfabError('not_your_turn', 'wait', { place: 2 });
     harness.coordinator.refusals.set('authorizeUpload', refusal);
-    const request = send(port, { method: 'PUT', path: modelPath, headers: { 'content-length': 8_000_000 } });
-    request.end(Buffer.alloc(8_000_000));
-    const { response, body } = await responseTo(request);
-    expect(response.statusCode).toBe(409);
-    expect(JSON.parse(body)).toMatchObject({ code: 'not_your_turn', place: 2 });
+    const socket = connect(port, '127.0.0.1').pause();
+    sockets.push(socket);
+    socket.write(`PUT ${modelPath} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n`);
+    await new Promise<void>((resolve, reject) => {
+      socket.write(Buffer.alloc(8_000_000), (error) => (error ? reject(error) : resolve()));
+    });
+    let answer = '';
+    for await (const chunk of socket) answer += (chunk as Buffer).toString();
+    expect(answer).toMatch(/^HTTP\/1\.1 409 /);
+    expect(JSON.parse(answer.split('\r\n\r\n')[1] ?? '')).toMatchObject({ code: 'not_your_turn', place: 2 });
     expect(methods()).toEqual(['authorizeUpload']);
   });
 

@@ -78,6 +78,8 @@ export interface PeerOptions {
 /** How soon a peer that failed is used again while there are others. */
 const penalty = { baseMs: 1_000, capMs: 30_000 };
 
+const closedMessage = 'the ledger client was closed';
+
 const channelOptions = {
   // Models are larger than gRPC's 4 MB.
   'grpc.max_receive_message_length': -1,
@@ -103,6 +105,7 @@ export class GatewayPeer {
   #failures = 0;
   #retryAt = 0;
   #error: string | null = null;
+  #closed = false;
 
   constructor(options: PeerOptions) {
     const { organization, identity, peer } = options;
@@ -216,13 +219,15 @@ export class GatewayPeer {
     const up = await new Promise<boolean>((settled) => {
       this.#client.waitForReady(deadline, (error) => settled(error === undefined));
     });
-    const error = this.#error ?? (up ? null : 'cannot be connected to');
+    const well = up && !this.standsBack();
+    const error = well ? null : (this.#error ?? 'cannot be connected to');
     return { peer: this.name, mspId: this.mspId, endpoint: this.endpoint, up, error };
   }
 
   /** Ends all calls under way; they fail with CANCELLED. Idempotent. */
   close(): void {
-    for (const call of this.#calls) call.cancelWithStatus(status.CANCELLED, 'the ledger client was closed');
+    this.#closed = true;
+    for (const call of this.#calls) call.cancelWithStatus(status.CANCELLED, closedMessage);
     this.#calls.clear();
     this.#gateway.close();
     this.#client.close();
@@ -259,6 +264,10 @@ export class GatewayPeer {
   }
 
   async #call<T>(stage: Stage, run: () => Promise<T>): Promise<T> {
+    if (this.#closed) {
+      const failure = { stage, status: status.CANCELLED, message: closedMessage, details: [] };
+      throw new CallFailed(this.name, failure, undefined);
+    }
     try {
       const result = await run();
       this.#failures = 0;

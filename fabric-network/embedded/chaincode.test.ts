@@ -243,4 +243,3 @@ describe('a chaincode that fails', () => {
     expect(() => process.kill(pid, 0)).toThrow('ESRCH');
   });
 });
-

@@ -443,9 +443,12 @@ function streaming(
   };
 }
 
+/** One for all: grpc-js says "cancelled" at the end of every call, and a stack trace each would cost more than the rest. */
+const callCancelled = new RpcError(status.CANCELLED, 'the call was cancelled');
+
 /** Aborted when the client cancels, its deadline passes, or the network closes. */
 function callSignal(call: { on(event: 'cancelled', listener: () => void): unknown }, closing: AbortSignal): AbortSignal {
   const cancelled = new AbortController();
-  call.on('cancelled', () => cancelled.abort(new RpcError(status.CANCELLED, 'the call was cancelled')));
+  call.on('cancelled', () => cancelled.abort(callCancelled));
   return AbortSignal.any([cancelled.signal, closing]);
 }

@@ -4,6 +4,7 @@
  * who needs more than one machine uses Fabric.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
@@ -21,7 +22,7 @@ import { Orderer } from './orderer.ts';
 import type { BatchOptions } from './orderer.ts';
 import { newProfile } from './connection-profile.ts';
 import type { ConnectionProfile } from './connection-profile.ts';
-import { messageOf, RpcError } from './rpc-error.ts';
+import { RpcError } from './rpc-error.ts';
 import type { Channel, Membership } from './types.ts';
 
 const MAX_MESSAGE_BYTES = 110 * 1024 * 1024;
@@ -192,11 +193,9 @@ class EmbeddedNetwork {
     if (fixed !== 0) return listen(server, addressOf(this.#host(), fixed), credentials);
     const remembered = this.#rememberedPorts().get(peer);
     if (remembered !== undefined) {
-      try {
-        return await listen(server, addressOf(this.#host(), remembered), credentials);
-      } catch (error) {
-        this.#log('warn', 'the port of the last start is taken', { peer, port: remembered, error: messageOf(error) });
-      }
+      // Asked first, because grpc-js complains on the terminal about a port that it cannot have.
+      if (await isFree(this.#host(), remembered)) return listen(server, addressOf(this.#host(), remembered), credentials);
+      this.#log('warn', 'the port of the last start is taken, using another', { peer, port: remembered });
     }
     return listen(server, addressOf(this.#host(), 0), credentials);
   }
@@ -254,6 +253,14 @@ function listen(server: Server, address: string, credentials: ServerCredentials)
       if (error === null) resolvePort(port);
       else reject(new Error(`cannot listen on ${address}: ${error.message}`, { cause: error }));
     });
+  });
+}
+
+function isFree(host: string, port: number): Promise<boolean> {
+  return new Promise((tell) => {
+    const probe = createServer();
+    probe.once('error', () => tell(false));
+    probe.listen(port, host, () => probe.close(() => tell(true)));
   });
 }
 

@@ -391,7 +391,7 @@ function openReadable(path: string): DatabaseSync | null {
     db = new DatabaseSync(path);
     const readable =
       db.prepare('PRAGMA user_version').get()?.['user_version'] === schemaVersion &&
-      db.prepare('SELECT count(*) AS rows FROM chain').get()?.['rows'] === 1;
+      db.prepare('SELECT genesis, height FROM chain').all().length === 1;
     if (readable) return db;
   } catch {
     // Not an SQLite file, or damaged: the blocks have it all.

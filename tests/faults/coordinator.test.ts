@@ -66,7 +66,7 @@ test(
     cleanups.push(() => coordinator.destroy());
 
     const seed = Number(process.env['FEDFAB_SEED'] ?? Date.now() % 1e9);
-    console.info(`seed ${seed} (FEDFAB_SEED)`);
+    process.stdout.write(`seed ${seed} (FEDFAB_SEED)\n`);
     const random = newRandom(seed);
     // More rounds than kills can interrupt: the federation is stopped by the count of kills, not the other way round.
     let rounds = 0;
@@ -98,7 +98,7 @@ test(
     }
     await federation;
     await coordinator.kill();
-    console.info(`${killed} kills over ${rounds} rounds`);
+    process.stdout.write(`${killed} kills over ${rounds} rounds\n`);
 
     const journal = openJournal(join(data, 'journal.sqlite'));
     cleanups.push(() => journal.close());
@@ -151,7 +151,7 @@ function orderKept(steps: readonly Step[]): boolean {
 }
 
 function clientOf(step: Step): number {
-  return 'client' in step && step.client !== undefined ? step.client : -1;
+  return 'client' in step ? (step.client ?? -1) : -1;
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -1,0 +1,257 @@
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+
+import { temporaryDirectory } from '../tests/processes.ts';
+import { currentRound, freeze } from './core/run.ts';
+import type { Effect, Event, RunConfig } from './core/types.ts';
+import { Engine } from './engine.ts';
+import type { EngineOptions } from './engine.ts';
+import { FedfabError } from './errors.ts';
+import { openJournal } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Ledger, ModelReceipt } from './ledger/port.ts';
+import { newLogger } from './log.ts';
+
+const config: RunConfig = {
+  run: 'a',
+  serverId: 0,
+  clients: null,
+  clientsPerRound: 2,
+  rounds: null,
+  leaseMs: 60_000,
+  window: 1,
+  deadlineMs: null,
+  quorum: null,
+  burstQuietMs: 1000,
+};
+const now = 1_000_000;
+
+/**
+ * A fake ledger that answers from memory; `tests/` has the engine on the real parts. Here it stands for what those do not
+ * produce on demand: a ledger that is away, that refuses, that knows more than we do.
+ */
+function fakeLedger(over: Partial<Ledger> = {}): Ledger {
+  const commit = (): Promise<{ txId: string; block: number }> => Promise.resolve({ txId: 'tx', block: 1 });
+  const missing = (): Promise<never> => Promise.reject(new Error('not part of this test'));
+  return {
+    newRound: commit,
+    extendRound: commit,
+    closeRound: commit,
+    addModel: missing,
+    updateGlobal: missing,
+    round: () => Promise.resolve(null),
+    receipt: () => Promise.resolve(null),
+    receipts: () => Promise.resolve([]),
+    model: () => Promise.resolve(null),
+    global: () => Promise.resolve(null),
+    invoke: missing,
+    query: missing,
+    events: missing as unknown as Ledger['events'],
+    health: () => Promise.resolve([]),
+    close: () => Promise.resolve(),
+    ...over,
+  };
+}
+
+function receiptOf(clientId: string): ModelReceipt {
+  return {
+    roundId: 'r',
+    clientId,
+    digest: 'd'.repeat(64),
+    size: 3,
+    mediaType: 'text/plain',
+    txId: 'tx',
+    block: 2,
+    numSamples: null,
+    timestamp: '2026-01-01T00:00:00.000Z',
+  };
+}
+
+type Start = Extract<Effect, { type: 'publishStart' }>;
+
+let directory: ReturnType<typeof temporaryDirectory>;
+let journal: Journal;
+let engines: Engine[];
+let starts: Start[];
+beforeEach(() => {
+  directory = temporaryDirectory('engine');
+  journal = openJournal(join(directory.path, 'journal.sqlite'));
+  engines = [];
+  starts = [];
+});
+afterEach(async () => {
+  for (const engine of engines) await engine.stop();
+  journal.close();
+  directory.remove();
+});
+
+function newEngine(over: Partial<EngineOptions> = {}): Engine {
+  const engine = new Engine({
+    journal,
+    ledger: fakeLedger(),
+    publishStart: (start) => {
+      starts.push(start);
+      return Promise.resolve();
+    },
+    log: newLogger({ level: 'silent', format: 'json' }),
+    now: () => now,
+    onFatal: (error) => {
+      throw error;
+    },
+    ...over,
+  });
+  engines.push(engine);
+  return engine;
+}
+
+const init = (client: number): Event => ({ type: 'Init', at: now, client, nonce: '42' });
+const ready = (client: number): Event => ({ type: 'Ready', at: now, client });
+
+async function openRound(engine: Engine): Promise<void> {
+  await Promise.all([
+    engine.dispatch('a', { type: 'RunDefined', at: now, config }),
+    engine.dispatch('a', init(1)),
+    engine.dispatch('a', init(2)),
+  ]);
+  await vi.waitFor(() => expect(phase(engine)).toBe('open'), { timeout: 10_000 });
+}
+
+function phase(engine: Engine): string | undefined {
+  const state = engine.state('a');
+  return state === null ? undefined : currentRound(state)?.phase;
+}
+
+function frozen(engine: Engine): unknown {
+  const state = engine.state('a');
+  return state === null ? null : freeze(state);
+}
+
+test('a round is opened on the ledger, then the first READY gets its START', async () => {
+  const engine = newEngine();
+  await openRound(engine);
+  await engine.dispatch('a', ready(2));
+  await engine.dispatch('a', ready(1));
+  expect(starts).toMatchObject([{ client: 2, roundId: '042', roundIdx: 0, leaseMs: 60_000 }]);
+});
+
+test('nothing follows from an event that the journal could not keep', async () => {
+  const fatal = vi.fn();
+  const engine = newEngine({ onFatal: fatal });
+  await openRound(engine);
+  const before = engine.state('a');
+  vi.spyOn(journal, 'append').mockImplementation(() => {
+    throw new Error('disk full');
+  });
+  await expect(engine.dispatch('a', ready(1))).rejects.toThrow('disk full');
+  expect(starts).toEqual([]);
+  expect(engine.state('a')).toBe(before);
+  expect(fatal).toHaveBeenCalledOnce();
+});
+
+test('events that arrive together are journalled together, in their order', async () => {
+  const engine = newEngine();
+  await openRound(engine);
+  const append = vi.spyOn(journal, 'append');
+  await Promise.all([engine.dispatch('a', ready(2)), engine.dispatch('a', ready(1))]);
+  expect(append).toHaveBeenCalledOnce();
+  expect(append.mock.calls[0]?.[0].map(({ event }) => event)).toEqual([ready(2), ready(1)]);
+});
+
+test('an event without consequence is not journalled', async () => {
+  const engine = newEngine();
+  await openRound(engine);
+  const append = vi.spyOn(journal, 'append');
+  await engine.dispatch('a', { type: 'Send', at: now, client: 7 });
+  expect(append).not.toHaveBeenCalled();
+});
+
+test('a ledger that is away is asked again until it answers', async () => {
+  let calls = 0;
+  const newRound = (): Promise<{ txId: string; block: number }> => {
+    calls += 1;
+    if (calls < 2) return Promise.reject(new FedfabError('ledger_unavailable', 'no peer answers'));
+    return Promise.resolve({ txId: 'tx', block: 1 });
+  };
+  await openRound(newEngine({ ledger: fakeLedger({ newRound }) }));
+  expect(calls).toBe(2);
+});
+
+test('a refusal of the contract is told to the core and not repeated', async () => {
+  const newRound = vi.fn(() => Promise.reject(new FedfabError('round_conflict', 'another round of this name')));
+  const engine = newEngine({ ledger: fakeLedger({ newRound }) });
+  await Promise.all([
+    engine.dispatch('a', { type: 'RunDefined', at: now, config }),
+    engine.dispatch('a', init(1)),
+    engine.dispatch('a', init(2)),
+  ]);
+  await vi.waitFor(() =>
+    expect(journal.steps(0, 100).map(({ step }) => step)).toContainEqual(
+      expect.objectContaining({ step: 'ledger-refused', op: 'newRound', code: 'round_conflict' }),
+    ),
+  );
+  expect(newRound).toHaveBeenCalledOnce();
+});
+
+test('a new process has the same queue and slot, and sends the holder its START again', async () => {
+  const first = newEngine();
+  await openRound(first);
+  await first.dispatch('a', ready(1));
+  await first.dispatch('a', ready(2));
+  await first.stop();
+  starts = [];
+  const second = newEngine();
+  second.recover();
+  expect(frozen(second)).toEqual(frozen(first));
+  second.resume();
+  await vi.waitFor(() => expect(starts).toMatchObject([{ client: 1, grant: 1 }]));
+});
+
+test('a round whose NewRound was not answered is opened by the next process', async () => {
+  const never = newEngine({
+    ledger: fakeLedger({ newRound: () => Promise.reject(new FedfabError('ledger_unavailable', 'away')) }),
+  });
+  await Promise.all([
+    never.dispatch('a', { type: 'RunDefined', at: now, config }),
+    never.dispatch('a', init(1)),
+    never.dispatch('a', init(2)),
+  ]);
+  await never.stop();
+  const next = newEngine();
+  next.recover();
+  expect(phase(next)).toBe('opening');
+  next.resume();
+  await vi.waitFor(() => expect(phase(next)).toBe('open'));
+});
+
+test('a model that reached the chain while nobody listened counts', async () => {
+  const first = newEngine();
+  await openRound(first);
+  await first.stop();
+  const second = newEngine({ ledger: fakeLedger({ receipts: () => Promise.resolve([receiptOf('2')]) }) });
+  second.recover();
+  second.resume();
+  await vi.waitFor(() =>
+    expect(journal.steps(0, 100).map(({ step }) => step)).toContainEqual(
+      expect.objectContaining({ step: 'sent', client: 2 }),
+    ),
+  );
+});
+
+test('a long history is replayed from its snapshot', async () => {
+  const engine = newEngine();
+  await openRound(engine);
+  for (let times = 0; times < 600; times += 1) {
+    await Promise.all([
+      engine.dispatch('a', { type: 'ClientOffline', at: now, client: 1 }),
+      engine.dispatch('a', { type: 'ClientOnline', at: now, client: 1 }),
+    ]);
+  }
+  const { snapshot, events } = journal.history('a');
+  expect(snapshot).not.toBeNull();
+  expect(events.length).toBeLessThan(1000);
+  await engine.stop();
+  const next = newEngine();
+  next.recover();
+  expect(phase(next)).toBe('open');
+});

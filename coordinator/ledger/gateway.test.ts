@@ -1,0 +1,608 @@
+/**
+ * How the ledger client reacts to faults, against a scripted FAKE peer (`scripted-gateway.ts`). What holds on a real
+ * network is shown by `network.test.ts` and the conformance suite.
+ */
+import { createHash } from 'node:crypto';
+import { status } from '@grpc/grpc-js';
+import { StatusCode } from '@hyperledger/fabric-gateway';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { connectLedger } from './gateway.ts';
+import type { EventCheckpoint, Ledger, LedgerEvent } from './port.ts';
+import { readProfile } from './profile.ts';
+import { ScriptedChain, ScriptedGateway } from './scripted-gateway.ts';
+import type { ScriptedCall } from './scripted-gateway.ts';
+import { MemoryTransactions, TestIdentity } from './test-parts.ts';
+
+let identity: TestIdentity;
+let gateway: ScriptedGateway;
+let transactions: MemoryTransactions;
+let ledgers: Ledger[];
+let gateways: ScriptedGateway[];
+
+beforeAll(async () => {
+  identity = await TestIdentity.create();
+});
+
+afterAll(() => identity.remove());
+
+beforeEach(async () => {
+  gateways = [];
+  ledgers = [];
+  transactions = new MemoryTransactions();
+  gateway = await newGateway();
+});
+
+afterEach(async () => {
+  await Promise.all(ledgers.map((ledger) => ledger.close()));
+  for (const each of gateways) each.stop();
+});
+
+async function newGateway(chain = new ScriptedChain()): Promise<ScriptedGateway> {
+  const made = new ScriptedGateway(chain);
+  made.answer = answerAsContract(new Map());
+  gateways.push(made);
+  await made.start();
+  return made;
+}
+
+async function newLedger(options: { peers?: ScriptedGateway[]; attempts?: number } = {}): Promise<Ledger> {
+  const { peers = [gateway], attempts = 8 } = options;
+  const ledger = await connectLedger({
+    profile: readProfile(identity.profile(peers.map((peer) => peer.url))),
+    log: pino({ level: 'silent' }),
+    transactions,
+    // Short, but long enough for a busy machine: none of the tests waits for more than a few of them.
+    deadlines: { commitStatusMs: 400, lookUpMs: 150, submitMs: 400, endorseMs: 2000, evaluateMs: 2000, healthMs: 300 },
+    retry: { attempts, totalMs: 20_000, baseMs: 1, capMs: 20 },
+    random: () => 0,
+  });
+  ledgers.push(ledger);
+  return ledger;
+}
+
+const bytes = Buffer.from([0, 1, 2, 255]);
+const model = { roundId: '0-77', clientId: '3', bytes, mediaType: 'application/octet-stream' };
+
+/** What the contract would answer; `receipts` is its state, which this fake does not change by itself. */
+function answerAsContract(receipts: ReadonlyMap<string, string>): (call: ScriptedCall) => string {
+  return ({ fn, args, txId, model: payload }) => {
+    const known = receipts.get(args[1] ?? '');
+    switch (fn) {
+      case 'AddModel':
+        return receiptJson(known ?? txId, payload ?? bytes);
+      case 'QueryReceipt':
+        return known === undefined ? '' : receiptJson(known, bytes);
+      default:
+        return roundJson(txId);
+    }
+  };
+}
+
+function receiptJson(txId: string, payload: Uint8Array): string {
+  return JSON.stringify({
+    round_id: '0-77',
+    client_id: '3',
+    digest: createHash('sha256').update(payload).digest('hex'),
+    size: payload.length,
+    media_type: 'application/octet-stream',
+    num_samples: null,
+    tx_id: txId,
+    timestamp: '2026-01-01T00:00:00.000Z',
+    msp_id: 'Org1MSP',
+  });
+}
+
+function roundJson(txId: string): string {
+  return JSON.stringify({
+    round_id: '0-77',
+    client_num: 1,
+    run: null,
+    round_idx: null,
+    clients: null,
+    closed: false,
+    tx_id: txId,
+    timestamp: '2026-01-01T00:00:00.000Z',
+  });
+}
+
+describe('a submit', () => {
+  test('sends the model by the transient map, logs the transaction first and settles it', async () => {
+    const ledger = await newLedger();
+    let pendingAtSubmit = 0;
+    gateway.onCall = ({ method }) => {
+      if (method === 'submit') pendingAtSubmit = transactions.entries.size;
+    };
+    const { receipt, existed } = await ledger.addModel({ ...model, numSamples: 5 });
+    const [endorse, submit] = gateway.calls;
+    expect(endorse).toMatchObject({ fn: 'AddModel', args: ['0-77', '3', '', 'application/octet-stream', '5'] });
+    expect(Buffer.from(endorse?.model ?? [])).toEqual(bytes);
+    expect(pendingAtSubmit).toBe(1);
+    expect(transactions.settled).toEqual([[submit?.txId, 'committed']]);
+    expect({ existed, ...receipt }).toMatchObject({ existed: false, txId: submit?.txId, block: 1, size: 4 });
+  });
+
+  test('that the contract finds done already is not ordered again', async () => {
+    gateway.chain.commit('earlier');
+    gateway.answer = answerAsContract(new Map([['3', 'earlier']]));
+    const ledger = await newLedger();
+    const { receipt, existed } = await ledger.addModel(model);
+    expect({ existed, ...receipt }).toMatchObject({ existed: true, txId: 'earlier', block: 1 });
+    expect(gateway.count('submit')).toBe(0);
+    expect(transactions.settled).toEqual([]);
+  });
+
+  test('that is lost on its way is sent again, the same', async () => {
+    gateway.script('submit', { fails: status.UNAVAILABLE });
+    const { txId } = await (await newLedger()).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId, txId]);
+    expect(gateway.count('endorse')).toBe(1);
+  });
+
+  test('that is taken although it failed is found by its id, and not sent again', async () => {
+    gateway.script('submit', { takenThenFails: status.UNAVAILABLE });
+    const { txId, block } = await (await newLedger()).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId]);
+    expect(block).toBe(1);
+    expect(transactions.settled).toEqual([[txId, 'committed']]);
+  });
+
+  test('that is never answered is given up at its deadline, looked up, and sent again', async () => {
+    gateway.script('submit', { hangs: true });
+    const { txId } = await (await newLedger()).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId, txId]);
+  });
+
+  test('that an orderer took and forgot is sent again, the same', async () => {
+    gateway.script('submit', { forgotten: true });
+    const { txId } = await (await newLedger()).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId, txId]);
+    expect(gateway.count('endorse')).toBe(1);
+  });
+
+  test('whose CommitStatus is lost asks again and sends nothing twice', async () => {
+    gateway.script('commitStatus', { fails: status.UNAVAILABLE }, { fails: status.INTERNAL });
+    const { txId } = await (await newLedger()).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId]);
+    expect(idsOf('commitStatus')).toEqual([txId, txId, txId]);
+  });
+
+  test('whose copy is refused as a duplicate has the fate of the first', async () => {
+    gateway.script('submit', { code: StatusCode.DUPLICATE_TXID });
+    gateway.onCall = ({ method, txId }) => {
+      // The peer's first word is of the copy; asked again, it looks into the chain.
+      if (method === 'commitStatus' && gateway.count('commitStatus') === 2) {
+        gateway.chain.transactions.set(txId, { code: StatusCode.VALID, block: 5 });
+      }
+    };
+    const commit = await (await newLedger()).closeRound('0-77');
+    expect(commit.block).toBe(5);
+    expect(idsOf('submit')).toEqual([commit.txId]);
+  });
+
+  test('that others overtake is made anew each time', async () => {
+    const overtaken = [StatusCode.MVCC_READ_CONFLICT, StatusCode.PHANTOM_READ_CONFLICT, StatusCode.MVCC_READ_CONFLICT];
+    gateway.script('submit', ...overtaken.map((code) => ({ code })));
+    const { txId, block } = await (await newLedger()).closeRound('0-77');
+    const sent = idsOf('submit');
+    expect(new Set(sent).size).toBe(4);
+    expect(sent.at(-1)).toBe(txId);
+    expect(block).toBe(4);
+    expect(transactions.settled).toEqual(sent.map((id) => [id, id === txId ? 'committed' : 'refused']));
+  });
+
+  test('that others overtake for ever is given up within the budget, and nothing is pending', async () => {
+    gateway.script('submit', ...Array.from({ length: 20 }, () => ({ code: StatusCode.MVCC_READ_CONFLICT })));
+    const ledger = await newLedger({ attempts: 3 });
+    await expect(ledger.closeRound('0-77')).rejects.toMatchObject({
+      code: 'ledger_unavailable',
+      message: expect.stringContaining('MVCC_READ_CONFLICT') as string,
+    });
+    expect(gateway.count('submit')).toBe(3);
+    expect(transactions.entries.size).toBe(0);
+  });
+
+  test('that the network finds invalid is not tried again', async () => {
+    gateway.script('submit', { code: StatusCode.ENDORSEMENT_POLICY_FAILURE });
+    await expect((await newLedger()).closeRound('0-77')).rejects.toMatchObject({
+      code: 'contract_refused',
+      facts: { validation_code: StatusCode.ENDORSEMENT_POLICY_FAILURE },
+    });
+    expect(gateway.count('submit')).toBe(1);
+    expect(transactions.entries.size).toBe(0);
+  });
+
+  test('that the orderer refuses is not tried again, and nothing is pending', async () => {
+    gateway.script('submit', { fails: status.ABORTED, message: 'status=FORBIDDEN' });
+    await expect((await newLedger()).closeRound('0-77')).rejects.toMatchObject({ code: 'ledger_unavailable' });
+    expect(gateway.count('submit')).toBe(1);
+    expect(transactions.entries.size).toBe(0);
+  });
+
+  test('that the orderer refuses when an earlier copy may be on its way stays pending', async () => {
+    const refusals = Array.from({ length: 8 }, () => ({ fails: status.ABORTED, message: 'status=FORBIDDEN' }));
+    gateway.script('submit', { fails: status.UNAVAILABLE }, ...refusals);
+    const ledger = await newLedger({ attempts: 2 });
+    await expect(ledger.closeRound('0-77')).rejects.toMatchObject({ code: 'fate_unknown' });
+    expect(transactions.entries.size).toBe(1);
+  });
+
+  test('of which the contract says no fails with its code and words, once', async () => {
+    const words = 'chaincode response 500, FEDFAB {"code":"round_closed","message":"Round 0-77 is closed"}';
+    gateway.script('endorse', { fails: status.ABORTED, message: 'see details', details: ['chaincode stopped', words] });
+    await expect((await newLedger()).addModel(model)).rejects.toMatchObject({
+      code: 'round_closed',
+      message: 'Round 0-77 is closed',
+    });
+    expect(gateway.count('endorse')).toBe(1);
+    expect(gateway.count('submit')).toBe(0);
+  });
+
+  test('whose result is not as agreed is not sent', async () => {
+    gateway.answer = () => '{"round_id":7}';
+    await expect((await newLedger()).addModel(model)).rejects.toMatchObject({ code: 'internal' });
+    expect(gateway.count('submit')).toBe(0);
+  });
+
+  test('for the same work twice at once goes one after the other', async () => {
+    const receipts = new Map<string, string>();
+    gateway.answer = answerAsContract(receipts);
+    gateway.onCall = ({ method, txId }) => {
+      if (method === 'submit') receipts.set('3', txId);
+    };
+    const ledger = await newLedger();
+    const [first, second] = await Promise.all([ledger.addModel(model), ledger.addModel(model)]);
+    expect([first.existed, second.existed]).toEqual([false, true]);
+    expect(gateway.count('submit')).toBe(1);
+  });
+});
+
+describe('an endorsement', () => {
+  test('that fails for the network’s reasons is asked for again, by a new proposal', async () => {
+    gateway.script('endorse', { fails: status.UNAVAILABLE }, { fails: status.ABORTED, message: 'stream terminated' });
+    await (await newLedger()).closeRound('0-77');
+    expect(new Set(idsOf('endorse')).size).toBe(3);
+    expect(gateway.count('submit')).toBe(1);
+  });
+
+  test('by a peer that lags behind our own commit is asked for again', async () => {
+    const ledger = await newLedger();
+    await ledger.closeRound('0-77');
+    const lagging = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
+    const message = 'failed to collect enough transaction endorsements, see attached details for more info';
+    gateway.script('endorse', { fails: status.ABORTED, message, details: [lagging] });
+    await ledger.addModel(model);
+    expect(gateway.count('endorse')).toBe(3);
+  });
+
+  test('refused by the peer that told us of our commit is refused', async () => {
+    const ledger = await newLedger();
+    await ledger.closeRound('0-77');
+    const words = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
+    gateway.script('endorse', { fails: status.ABORTED, message: 'failed to endorse transaction', details: [words] });
+    await expect(ledger.addModel(model)).rejects.toMatchObject({ code: 'unknown_round' });
+  });
+});
+
+describe('a network that is down', () => {
+  test('is unavailable when nothing was sent', async () => {
+    const ledger = await newLedger({ attempts: 3 });
+    gateway.stop();
+    await expect(ledger.addModel(model)).rejects.toMatchObject({ code: 'ledger_unavailable' });
+    expect(transactions.entries.size).toBe(0);
+    expect(await ledger.health()).toEqual([
+      {
+        peer: 'peer0.org1.example.com',
+        mspId: 'Org1MSP',
+        endpoint: gateway.url.replace('grpc://', ''),
+        up: false,
+        error: expect.stringContaining('UNAVAILABLE') as string,
+      },
+    ]);
+  });
+
+  test('leaves the fate unknown when something was', async () => {
+    gateway.onCall = ({ method }) => {
+      if (method === 'commitStatus') gateway.stop();
+    };
+    const ledger = await newLedger({ attempts: 3 });
+    const [txId] = await Promise.all([
+      ledger.addModel(model).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'fate_unknown' });
+        return idsOf('submit')[0];
+      }),
+    ]);
+    expect([...transactions.entries.keys()]).toEqual([txId]);
+  });
+
+  test('is up again when it is', async () => {
+    const ledger = await newLedger({ attempts: 30 });
+    gateway.stop();
+    const adding = ledger.addModel(model);
+    await gateway.start();
+    await expect(adding).resolves.toMatchObject({ existed: false });
+    expect(await ledger.health()).toMatchObject([{ up: true, error: null }]);
+  });
+});
+
+describe('after a restart', () => {
+  /** An earlier life that ended between submit and fate. */
+  async function interrupted(options: { taken: boolean; size?: number }): Promise<string> {
+    gateway.script('submit', options.taken ? { takenThenFails: status.UNAVAILABLE } : { fails: status.UNAVAILABLE });
+    gateway.script('commitStatus', { fails: status.UNAVAILABLE });
+    const ledger = await newLedger({ attempts: 2 });
+    const earlier = { ...model, bytes: options.size === undefined ? bytes : Buffer.alloc(options.size) };
+    await expect(ledger.addModel(earlier)).rejects.toMatchObject({ code: 'fate_unknown' });
+    await ledger.close();
+    const txId = idsOf('submit')[0] ?? '';
+    gateway.calls.length = 0;
+    return txId;
+  }
+
+  test('work that was committed is answered from the chain', async () => {
+    const txId = await interrupted({ taken: true });
+    gateway.answer = answerAsContract(new Map([['3', txId]]));
+    const entry = transactions.entries.get(txId);
+    const ledger = await newLedger();
+    // As if the look-up at the start had come too late.
+    if (entry !== undefined) transactions.entries.set(txId, entry);
+    const { receipt, existed } = await ledger.addModel(model);
+    expect({ existed, ...receipt }).toMatchObject({ existed: false, txId, block: 1 });
+    expect(gateway.count('submit') + gateway.count('endorse')).toBe(0);
+    expect(transactions.entries.size).toBe(0);
+  });
+
+  test('work of which nothing is known is sent again, the same', async () => {
+    const txId = await interrupted({ taken: false });
+    gateway.answer = answerAsContract(new Map([['3', txId]]));
+    const { receipt } = await (await newLedger()).addModel(model);
+    expect(receipt.txId).toBe(txId);
+    expect(idsOf('submit')).toEqual([txId]);
+    expect(gateway.count('endorse')).toBe(0);
+  });
+
+  test('a large model, whose bytes were not kept, is waited for, and only then sent anew', async () => {
+    const size = 1_200_000;
+    const txId = await interrupted({ taken: false, size });
+    expect(transactions.entries.get(txId)?.signed).toBeNull();
+    const { receipt } = await (await newLedger()).addModel({ ...model, bytes: Buffer.alloc(size) });
+    expect(receipt.txId).not.toBe(txId);
+    expect(gateway.calls.findIndex(({ method, txId: id }) => method === 'commitStatus' && id === txId)).toBeLessThan(
+      gateway.calls.findIndex(({ method }) => method === 'endorse'),
+    );
+    expect(transactions.entries.size).toBe(0);
+    expect(transactions.settled).toContainEqual([txId, 'refused']);
+  });
+
+  test('another model under the same name is other work', async () => {
+    const txId = await interrupted({ taken: false });
+    await (await newLedger()).addModel({ ...model, bytes: Buffer.from('another') });
+    expect(idsOf('submit')).not.toContain(txId);
+    expect([...transactions.entries.keys()]).toEqual([txId]);
+  });
+
+  test('what is known by then is settled without being asked for', async () => {
+    transactions.begin({ txId: 'done', purpose: 'old', signed: null });
+    transactions.begin({ txId: 'refused', purpose: 'old', signed: null });
+    gateway.chain.commit('done');
+    gateway.chain.commit('refused', StatusCode.MVCC_READ_CONFLICT);
+    await newLedger();
+    await expect
+      .poll(() => transactions.settled)
+      .toEqual([
+        ['done', 'committed'],
+        ['refused', 'refused'],
+      ]);
+  });
+});
+
+describe('several peers', () => {
+  let second: ScriptedGateway;
+
+  beforeEach(async () => {
+    second = await newGateway(gateway.chain);
+  });
+
+  test('the first that is well does all the work', async () => {
+    const ledger = await newLedger({ peers: [gateway, second] });
+    await ledger.closeRound('0-77');
+    await ledger.round('0-77');
+    expect(second.calls).toEqual([]);
+  });
+
+  test('when one is down the next does it, and keeps to it', async () => {
+    const ledger = await newLedger({ peers: [gateway, second] });
+    gateway.stop();
+    await ledger.closeRound('0-77');
+    await ledger.closeRound('0-78');
+    expect(second.count('submit')).toBe(2);
+    expect(await ledger.health()).toMatchObject([{ up: false }, { up: true, error: null }]);
+  });
+
+  test('when one breaks off in the middle the next sends the same transaction', async () => {
+    gateway.onCall = ({ method }) => {
+      if (method === 'submit') gateway.stop();
+    };
+    const ledger = await newLedger({ peers: [gateway, second] });
+    // The fake commits what it was sent before it went down; forget that.
+    gateway.script('submit', { hangs: true });
+    const { txId } = await ledger.closeRound('0-77');
+    expect(second.calls.filter(({ method }) => method === 'submit').map((call) => call.txId)).toEqual([txId]);
+    expect(second.count('endorse')).toBe(0);
+  });
+
+  test('when the next is down, too, the first is used again', async () => {
+    const ledger = await newLedger({ peers: [gateway, second], attempts: 30 });
+    gateway.script('endorse', { fails: status.UNAVAILABLE });
+    await ledger.closeRound('0-77');
+    expect(second.count('submit')).toBe(1);
+    second.stop();
+    await ledger.closeRound('0-78');
+    expect(gateway.count('submit')).toBe(1);
+  });
+
+  test('the diary’s door uses the one that is named and no other', async () => {
+    const ledger = await newLedger({ peers: [gateway, second], attempts: 2 });
+    await ledger.invoke('CloseRound', ['0-77'], { org: 1, peer: 1 });
+    expect(second.count('submit')).toBe(1);
+    second.stop();
+    await expect(ledger.query('QueryRound', ['0-77'], { org: 1, peer: 1 })).rejects.toMatchObject({
+      code: 'ledger_unavailable',
+    });
+    expect(gateway.calls).toEqual([]);
+  });
+
+  test.each([
+    { org: 1, peer: 2 },
+    { org: 2, peer: 0 },
+    { org: 0, peer: 0 },
+    { org: 1, peer: -1 },
+    { org: 1, peer: 0.5 },
+  ])('the diary’s door tells what there is when asked for $org, $peer', async (choice) => {
+    const ledger = await newLedger({ peers: [gateway, second] });
+    await expect(ledger.query('QueryRound', ['0-77'], choice)).rejects.toMatchObject({
+      code: 'bad_request',
+      message: expect.stringContaining('org=1 has peers 0 to 1') as string,
+    });
+  });
+});
+
+describe('close', () => {
+  test('ends what waits, at once, and may be called twice', async () => {
+    gateway.script('submit', { forgotten: true });
+    const ledger = await connectLedger({
+      profile: readProfile(identity.profile([gateway.url])),
+      log: pino({ level: 'silent' }),
+      transactions,
+    });
+    // With the default deadlines this would wait for a minute, and then go on.
+    const waits = new Promise<void>((resolve) => {
+      gateway.onCall = ({ method }) => {
+        if (method === 'commitStatus') resolve();
+      };
+    });
+    const closing = ledger.closeRound('0-77');
+    const outcome = expect(closing).rejects.toMatchObject({ code: 'fate_unknown' });
+    await waits;
+    await ledger.close();
+    await ledger.close();
+    await outcome;
+    await expect(ledger.closeRound('0-78')).rejects.toMatchObject({ code: 'ledger_unavailable' });
+  });
+});
+
+describe('a stored model', () => {
+  test('that does not fit its receipt is not given out', async () => {
+    gateway.answer = ({ fn }) => (fn === 'QueryReceipt' ? receiptJson('t', bytes) : Buffer.from('forged'));
+    await expect((await newLedger()).model('0-77', '3')).rejects.toMatchObject({ code: 'internal' });
+  });
+
+  test('that is not there is null', async () => {
+    gateway.answer = () => '';
+    const ledger = await newLedger();
+    expect(await ledger.model('0-77', '3')).toBeNull();
+    expect(await ledger.global({ run: 'r' })).toBeNull();
+    gateway.script('evaluate', { fails: status.UNKNOWN, message: 'FEDFAB {"code":"unknown_round","message":"m"}' });
+    expect(await ledger.round('0-77')).toBeNull();
+  });
+});
+
+describe('events', () => {
+  const event = (txId: string): { txId: string; name: string; payload: string } => ({
+    txId,
+    name: 'ModelAdded',
+    payload: receiptJson(txId, bytes),
+  });
+
+  function newCheckpoint(at: ReturnType<EventCheckpoint['load']> = null): EventCheckpoint {
+    let saved = at;
+    return { load: () => saved, save: (next) => (saved = next) };
+  }
+
+  async function take(events: AsyncIterable<LedgerEvent>, count: number): Promise<string[]> {
+    const txIds: string[] = [];
+    for await (const { txId, block } of events) {
+      txIds.push(`${block}:${txId}`);
+      if (txIds.length === count) break;
+    }
+    return txIds;
+  }
+
+  test('come in order, across broken streams, each once', async () => {
+    const ledger = await newLedger();
+    const events = ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal);
+    gateway.chain.emit(event('a'), event('b'));
+    const iterator = events[Symbol.asyncIterator]();
+    const seen: string[] = [];
+    for (const next of ['c', 'd', 'e']) {
+      seen.push(((await iterator.next()).value as LedgerEvent).txId);
+      gateway.breakStreams();
+      gateway.chain.emit(event(next));
+    }
+    seen.push(((await iterator.next()).value as LedgerEvent).txId);
+    seen.push(((await iterator.next()).value as LedgerEvent).txId);
+    await iterator.return?.();
+    expect(seen).toEqual(['a', 'b', 'c', 'd', 'e']);
+    expect(gateway.count('events')).toBeGreaterThan(1);
+  });
+
+  test('at the very first start begin with the next block, also when the stream breaks before it comes', async () => {
+    gateway.chain.emit(event('old'));
+    const ledger = await newLedger();
+    const checkpoint = newCheckpoint();
+    const taking = take(ledger.events(checkpoint, new AbortController().signal), 1);
+    await expect.poll(() => gateway.count('events')).toBe(1);
+    expect(checkpoint.load()).toEqual({ block: 2, txId: '' });
+    gateway.stop();
+    gateway.chain.emit(event('new'));
+    await gateway.start();
+    expect(await taking).toEqual(['2:new']);
+  });
+
+  test('resume after the checkpointed transaction, within its block', async () => {
+    gateway.chain.emit(event('a'), event('b'), event('c'));
+    gateway.chain.emit(event('d'));
+    const ledger = await newLedger();
+    const checkpoint = newCheckpoint({ block: 1, txId: 'a' });
+    const taken = await take(ledger.events(checkpoint, new AbortController().signal), 3);
+    expect(taken).toEqual(['1:b', '1:c', '2:d']);
+    // The last was taken but never done with: it comes again in the next life.
+    expect(checkpoint.load()).toEqual({ block: 1, txId: 'c' });
+    expect(await take(ledger.events(checkpoint, new AbortController().signal), 1)).toEqual(['2:d']);
+  });
+
+  test('that cannot be read, or are not known, are passed over', async () => {
+    gateway.chain.emit({ txId: 'x', name: 'ModelAdded', payload: 'no JSON' }, { txId: 'y', name: 'New', payload: '' });
+    gateway.chain.emit(event('a'));
+    const ledger = await newLedger();
+    const events = ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal);
+    expect(await take(events, 1)).toEqual(['2:a']);
+  });
+
+  test('come from the next peer when the first is down', async () => {
+    const second = await newGateway(gateway.chain);
+    gateway.chain.emit(event('a'));
+    const ledger = await newLedger({ peers: [gateway, second] });
+    gateway.stop();
+    const events = ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal);
+    expect(await take(events, 1)).toEqual(['1:a']);
+    expect(second.count('events')).toBe(1);
+  });
+
+  test.each([
+    ['the signal', (aborting: AbortController) => aborting.abort()],
+    ['close', (_: AbortController, ledger: Ledger) => void ledger.close()],
+  ])('end by %s, while they wait', async (_name, end) => {
+    const ledger = await newLedger();
+    const aborting = new AbortController();
+    const taking = take(ledger.events(newCheckpoint(), aborting.signal), 1);
+    await expect.poll(() => gateway.count('events')).toBe(1);
+    end(aborting, ledger);
+    expect(await taking).toEqual([]);
+  });
+});
+
+/** Transaction ids of all calls of a method, in order. */
+function idsOf(method: ScriptedCall['method']): string[] {
+  return gateway.calls.filter((call) => call.method === method).map((call) => call.txId);
+}
