@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 /** `.ci/run` adds the suites up from their JSON reports. */
-const report = process.env['FEDFAB_TEST_REPORT'];
+const report = process.env['TEST_REPORT'];
 
 /**
  * The project `unit` is what `npm test` runs, on nothing but Node. Each of the others needs a program from outside, or
@@ -30,7 +30,7 @@ export default defineConfig({
         test: {
           name: 'faults',
           include: ['tests/faults/**/*.test.ts'],
-          env: { FEDFAB_KILLS: '200', FEDFAB_NETWORK_KILLS: '50' },
+          env: { TEST_KILLS: '200', TEST_NETWORK_KILLS: '50' },
         },
       },
     ],

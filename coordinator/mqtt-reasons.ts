@@ -25,6 +25,7 @@ const setupReasons: ReadonlyMap<string | number, string> = new Map<string | numb
   ['ERR_SSL_TLSV1_ALERT_UNKNOWN_CA', 'the broker does not know the authority that signed our certificate'],
   ['DEPTH_ZERO_SELF_SIGNED_CERT', unknownAuthority],
   ['SELF_SIGNED_CERT_IN_CHAIN', unknownAuthority],
+  ['CERT_SIGNATURE_FAILURE', unknownAuthority],
   ['UNABLE_TO_GET_ISSUER_CERT', unknownAuthority],
   ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', unknownAuthority],
   ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', unknownAuthority],

@@ -18,6 +18,7 @@ import { Socket } from 'node:net';
 
 import { connect, ReasonCodes, Store } from 'mqtt';
 import type { IPublishPacket, MqttClient, Packet } from 'mqtt';
+import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 
 import { FedfabError } from './errors.ts';
@@ -38,6 +39,11 @@ export interface MqttStatus {
 const stableMs = 5_000;
 /** How long `close()` waits for the handler that runs, and then for the broker. */
 const closeWaitMs = 5_000;
+/**
+ * How many messages may be on their way to the broker. Mosquitto 2.0 takes 20 by default: of more at QoS 2 it
+ * acknowledges all and delivers 20, and over MQTT 5 it may end the connection [MQTT-3.3.4-7]. mqtt.js has no limit.
+ */
+const maxPublishing = 16;
 const defaultMaxPayloadBytes = 2 ** 27;
 /** Every topic of FedML and of FedFab begins so; a `+` brings other programs' topics, too. */
 const topicPrefix = 'fedml_';
@@ -62,6 +68,7 @@ export class Mqtt {
   readonly #topics: Set<string>;
   readonly #waiting = new Set<Waiter>();
   readonly #publishing = new Set<(reason: Error) => void>();
+  readonly #outgoing = new PQueue({ concurrency: maxPublishing });
   #started = false;
   #connected = false;
   /** When this connection came up, or null. */
@@ -113,16 +120,18 @@ export class Mqtt {
    * `close()`, with `not_ready`: its fate is unknown then. QoS 1, the default, may deliver twice and loses nothing; QoS 2
    * may lose a message where one side forgets its session in the middle of the exchange.
    */
-  async publish(topic: string, payload: string | Buffer, { qos = 1 }: { qos?: 1 | 2 } = {}): Promise<void> {
-    for (;;) {
-      const error = await this.#publishOnce(topic, payload, qos);
-      if (error === null) {
-        return;
+  publish(topic: string, payload: string | Buffer, { qos = 1 }: { qos?: 1 | 2 } = {}): Promise<void> {
+    return this.#outgoing.add(async () => {
+      for (;;) {
+        const error = await this.#publishOnce(topic, payload, qos);
+        if (error === null) {
+          return;
+        }
+        if (!worthRepeating(error)) {
+          throw error;
+        }
       }
-      if (!worthRepeating(error)) {
-        throw error;
-      }
-    }
+    });
   }
 
   /** Listens to these topics, too. Resolves when the broker has confirmed; nothing to do for what `+` brings anyway. */

@@ -1,7 +1,8 @@
 /** `fedfab inspect` and `fedfab verify`: what the ledger holds, and whether it is what it says. */
 import type { Command } from 'commander';
 
-import { verifyBlocks } from '../../fabric-network/embedded/block-format.ts';
+import { BadBlock, verifyBlocks } from '../../fabric-network/embedded/block-format.ts';
+import { BlockFileDamaged } from '../../fabric-network/embedded/blocks.ts';
 import { ChainAudit, type ChainReceipt, type ChainRound, type ChainSummary } from '../chain-audit.ts';
 import { findChain, readChain, type ChainBlock } from '../chain.ts';
 import { FedfabError } from '../errors.ts';
@@ -202,6 +203,8 @@ export function verifyChainDir(dir: string): Verdict {
       ? { ok: true, checked, bad: null }
       : { ok: false, checked: '', bad: `block ${first.block}: ${first.message}` };
   } catch (error) {
-    return { ok: false, checked: '', bad: error instanceof Error ? error.message : String(error) };
+    // What the block file says of itself names the block already.
+    const told = error instanceof BadBlock && error.cause instanceof BlockFileDamaged ? error.cause : error;
+    return { ok: false, checked: '', bad: told instanceof Error ? told.message : String(told) };
   }
 }

@@ -48,8 +48,8 @@ function serveOptions(command: Command): Command {
 }
 
 function flagOf({ path, schema }: Setting): Option {
-  const fallback = schema.default === null ? '' : ` (default ${JSON.stringify(schema.default)})`;
-  return new Option(`--${flagName(path)} <value>`, `${schema.description ?? ''} ${expectation(schema)}${fallback}`);
+  const fallback = schema.default === null ? '' : `; default ${JSON.stringify(schema.default)}`;
+  return new Option(`--${flagName(path)} <value>`, `${schema.description ?? ''} (${expectation(schema)}${fallback})`);
 }
 
 /** The configuration that a command line asks for. Throws `bad_config`. */

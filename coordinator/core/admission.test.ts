@@ -438,8 +438,7 @@ describe.each(Object.entries(rows))('%s', (_, table) => {
     expect(view.round?.clients.map(({ phase }) => phase).join(' ')).toBe(phases);
     expect(view.ready).toEqual(queue);
     // An event that changes nothing gives the very same state back: the engine need not journal it.
-    const nothing = effects.length > 0 && effects.every(({ type }) => type === 'ignored');
-    expect(state === before).toBe(nothing);
+    if (effects.length > 0 && effects.every(({ type }) => type === 'ignored')) expect(state).toBe(before);
   });
 });
 

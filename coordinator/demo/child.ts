@@ -1,6 +1,7 @@
 /** A child process of the demo: started with an IPC channel, watched, and ended in every case. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 
 /** After this long a child that was asked to end is killed, in ms. */
 const endTimeoutMs = 10_000;
@@ -13,8 +14,8 @@ export interface ChildOptions {
   readonly args: readonly string[];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Where its output goes; null: it is kept for the message when the child fails. */
-  readonly logFile: number | null;
+  /** Where its output goes, open for appending; null: it is kept for the message when the child fails. */
+  readonly log: { readonly fd: number; readonly path: string } | null;
 }
 
 /** See the file's docstring. A child ends by itself when the IPC channel closes, so none outlives its parent. */
@@ -40,8 +41,8 @@ export class Child {
 
   /** Starts the process; messages go to the handler. */
   start(onMessage: (message: unknown) => void): void {
-    const { module, args, cwd, env, logFile } = this.#options;
-    const output = logFile ?? 'pipe';
+    const { module, args, cwd, env, log } = this.#options;
+    const output = log?.fd ?? 'pipe';
     const child = fork(module, [...args], {
       cwd,
       env: { ...env },
@@ -60,10 +61,18 @@ export class Child {
       if (code === 0) {
         this.#done.resolve(undefined);
       } else if (this.#ending === null) {
-        const said = this.#output.trim();
-        this.fail(`ended with ${signal ?? `code ${String(code)}`}${said === '' ? '' : `, saying:\n${said}`}`);
+        this.fail(`ended with ${signal ?? `code ${String(code)}`}${this.#lastWords()}`);
       }
     });
+  }
+
+  /** What it said last that is not one of a log's JSON lines. */
+  #lastWords(): string {
+    const { log } = this.#options;
+    const text = log === null ? this.#output : readFileSync(log.path, 'utf8');
+    const said = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('{'));
+    const words = said.length === 0 ? '' : `, saying:\n${said.slice(-8).join('\n')}`;
+    return log === null ? words : `${words}\nIts log: ${log.path}`;
   }
 
   /** Takes the child for failed, for this reason. */

@@ -14,7 +14,7 @@ import { ChainAudit, type ChainSummary } from '../chain-audit.ts';
 import { findChain, readChain } from '../chain.ts';
 import type { ReadyMessage } from '../commands/serve.ts';
 import type { Step } from '../core/types.ts';
-import { Child } from './child.ts';
+import { Child, type ChildOptions } from './child.ts';
 import type { ClientOptions } from './client.ts';
 import { readAllDigits, splitDigits, writeDigits } from './digits.ts';
 import type { DemoMessage, NodeOptions } from './node.ts';
@@ -80,7 +80,7 @@ class Demo {
   readonly #ids: readonly number[];
   #shown = 0;
   #timer: NodeJS.Timeout | undefined;
-  #log = -1;
+  #log: { readonly fd: number; readonly path: string } | null = null;
 
   constructor(options: DemoOptions) {
     this.#options = options;
@@ -130,15 +130,16 @@ class Demo {
     const [coordinator, ...nodes] = this.#children;
     await Promise.all(nodes.map((child) => child.end()));
     await coordinator?.end();
-    if (this.#log !== -1) {
-      closeSync(this.#log);
-      this.#log = -1;
+    if (this.#log !== null) {
+      closeSync(this.#log.fd);
+      this.#log = null;
     }
   }
 
   #startCoordinator(): Promise<ReadyMessage> {
     const { dir, port, ledger } = this.#options;
-    this.#log = openSync(join(dir, 'coordinator.log'), 'a');
+    const path = join(dir, 'coordinator.log');
+    this.#log = { fd: openSync(path, 'a'), path };
     const fedml = join(dir, 'fedml_config.yaml');
     writeFileSync(fedml, this.#fedmlYaml());
     const { promise, resolve: ready } = Promise.withResolvers<ReadyMessage>();
@@ -231,7 +232,7 @@ class Demo {
     });
   }
 
-  #newChild(name: string, module: string, args: readonly string[], logFile: number | null): Child {
+  #newChild(name: string, module: string, args: readonly string[], log: ChildOptions['log']): Child {
     const child = new Child({
       name,
       module: fileURLToPath(new URL(module, import.meta.url)),
@@ -239,7 +240,7 @@ class Demo {
       // Neither a fedfab.yaml of the folder that the demo is started in nor FEDFAB_* are meant for it.
       cwd: this.#options.dir,
       env: Object.fromEntries(Object.entries(this.#options.env).filter(([key]) => !key.startsWith('FEDFAB_'))),
-      logFile,
+      log,
     });
     this.#children.push(child);
     return child;

@@ -50,10 +50,7 @@ export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext)
       const feed = coordinator.feed(after, signal);
       const stream = Readable.from(frames(feed, request.query.run, heartbeatMs), { objectMode: false });
       stream.on('error', (err) => request.log.error({ err }, 'event stream failed'));
-      // `connection: close`: once the stream has ended nothing keeps a stopping server waiting for this socket.
-      return reply
-        .headers({ 'content-type': 'text/event-stream', 'x-accel-buffering': 'no', connection: 'close' })
-        .send(stream);
+      return reply.headers({ 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' }).send(stream);
     },
   });
   return [route];

@@ -174,7 +174,8 @@ export interface ChainReport {
 /**
  * Checks the chain in a channel's directory, without a running network: checksums, numbers, data hashes, previous
  * hashes, the orderer's signatures (against the authority that the genesis block names), one validation code for each
- * transaction. Throws `BadBlock` at the first block that is wrong.
+ * transaction. Throws `BadBlock` at the first block that is wrong; of a network that runs in another process, the block
+ * just being appended can look cut short.
  */
 export function verifyBlocks(dir: string): ChainReport {
   return verifyChain(readBlocks(dir));

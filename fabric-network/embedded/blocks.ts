@@ -124,7 +124,7 @@ export class BlockStore {
     return readChecked(this.#fd, number, place);
   }
 
-  /** Bytes out of a block, by their place in the file (`StateStore` keeps such places). */
+  /** Bytes out of a block, by their place in the file (`StateStore` keeps such places). No checksum is looked at. */
   readAt({ offset, length }: BlockPlace): Uint8Array {
     this.#requireReadable();
     return readFully(this.#fd, offset, length);

@@ -6,8 +6,8 @@ import { channel as diagnosticsChannel } from 'node:diagnostics_channel';
 import { Server } from 'node:net';
 
 diagnosticsChannel('tracing:net.server.listen:asyncEnd').subscribe((message) => {
-  const server: unknown = Object(message).server;
-  const address = server instanceof Server ? server.address() : null;
+  if (typeof message !== 'object' || message === null || !('server' in message)) return;
+  const address = message.server instanceof Server ? message.server.address() : null;
   if (address !== null && typeof address === 'object') process.send?.({ type: 'listening', port: address.port });
 });
 

@@ -258,7 +258,10 @@ class Stream implements ChaincodeStream {
     const metadata = peer.QueryMetadata.deserializeBinary(request.getMetadata_asU8());
     const [pageSize, bookmark] = [metadata.getPagesize(), metadata.getBookmark()];
     if (pageSize <= 0 && bookmark === '') {
-      return this.#firstBatch(running, mapped(simulation.range(namespace, start, end), (item) => keyValueBytes(item)));
+      return this.#firstBatch(
+        running,
+        mapped(simulation.range(namespace, start, end), (item) => keyValueBytes(item)),
+      );
     }
     if (running.written) {
       throw new Error(

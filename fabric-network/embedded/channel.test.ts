@@ -171,6 +171,10 @@ describe('the state', () => {
     expect(page(0, 'c')).toEqual([['c', 'd'], '']);
   });
 
+  it('refuses keys that UTF-8 cannot say', () => {
+    read((simulation) => expect(() => simulation.put(ns, 'half \uD83D', Buffer.of(1))).toThrow('not valid UTF-8'));
+  });
+
   it('refuses pages and writes in one transaction, as Fabric does', () => {
     const message = 'txid [tx1]: unsuppored transaction.';
     const first = channel.newSimulation('tx1');

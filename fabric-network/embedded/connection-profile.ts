@@ -52,7 +52,13 @@ export interface ProfileSource {
 }
 
 /** The profile of a running network. The user of an organisation is its `coordinator@…`, else its first. */
-export function newProfile({ channel, chaincodes, endpoints, membership, tlsRootPath }: ProfileSource): ConnectionProfile {
+export function newProfile({
+  channel,
+  chaincodes,
+  endpoints,
+  membership,
+  tlsRootPath,
+}: ProfileSource): ConnectionProfile {
   const organizations = membership.organizations.map((organization) => {
     const { mspId, peers, users } = organization;
     const user = users.find((candidate) => candidate.startsWith('coordinator@')) ?? users[0];
@@ -68,7 +74,10 @@ export function newProfile({ channel, chaincodes, endpoints, membership, tlsRoot
   });
   const peers = endpoints.map(({ peer, address }) => {
     const tlsCACerts = { path: tlsRootPath(peer, membership.tls(peer).root) };
-    return [peer, { url: `grpcs://${address}`, tlsCACerts, grpcOptions: { 'ssl-target-name-override': peer } }] as const;
+    return [
+      peer,
+      { url: `grpcs://${address}`, tlsCACerts, grpcOptions: { 'ssl-target-name-override': peer } },
+    ] as const;
   });
   const roles = { endorsingPeer: true, chaincodeQuery: true, ledgerQuery: true, eventSource: true };
   return {

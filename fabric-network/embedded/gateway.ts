@@ -113,11 +113,7 @@ class GatewayService {
     try {
       this.#check(proposal);
     } catch (error) {
-      throw this.#failed(
-        status.ABORTED,
-        'failed to endorse transaction, see attached details for more info',
-        error,
-      );
+      throw this.#failed(status.ABORTED, 'failed to endorse transaction, see attached details for more info', error);
     }
     const payload = await this.#endorse(proposal, chaincode, signers);
     return join(field(1, ...field(1, ...payload)));
@@ -225,11 +221,7 @@ class GatewayService {
     });
   }
 
-  async #endorse(
-    proposal: Proposal,
-    chaincode: Chaincode,
-    signers: readonly SigningIdentity[],
-  ): Promise<Uint8Array[]> {
+  async #endorse(proposal: Proposal, chaincode: Chaincode, signers: readonly SigningIdentity[]): Promise<Uint8Array[]> {
     const { orderer } = this.#options;
     let success = false;
     orderer.expect(proposal.txId);
@@ -447,7 +439,10 @@ function streaming(
 const callCancelled = new RpcError(status.CANCELLED, 'the call was cancelled');
 
 /** Aborted when the client cancels, its deadline passes, or the network closes. */
-function callSignal(call: { on(event: 'cancelled', listener: () => void): unknown }, closing: AbortSignal): AbortSignal {
+function callSignal(
+  call: { on(event: 'cancelled', listener: () => void): unknown },
+  closing: AbortSignal,
+): AbortSignal {
   const cancelled = new AbortController();
   call.on('cancelled', () => cancelled.abort(callCancelled));
   return AbortSignal.any([cancelled.signal, closing]);

@@ -374,68 +374,103 @@ function serializedIdentity(mspId: string, certificate: string): Uint8Array {
   return Buffer.concat([mspField, Buffer.from([0x12]), length, pem]);
 }
 
-describe('malformed requests, byte by byte', () => {
-  const raw = (method: string, request: Uint8Array): Promise<{ code: number; details: string }> => {
-    const [endpoint] = network.endpoints;
-    if (endpoint === undefined) throw new Error('no peer');
-    const grpc = new Client(
-      endpoint.address,
-      credentials.createSsl(Buffer.from(network.membership.tls(endpoint.peer).root)),
-      { 'grpc.ssl_target_name_override': endpoint.peer },
-    );
-    stops.push(() => grpc.close());
-    const asIs = (bytes: Buffer): Buffer => bytes;
-    return new Promise((resolve) => {
-      grpc.makeUnaryRequest(`/gateway.Gateway/${method}`, asIs, asIs, Buffer.from(request), (error) => {
-        resolve({ code: error?.code ?? status.OK, details: error?.details ?? '' });
-      });
-    });
-  };
-  const endorseRequest = (fields: Partial<ProposalFields>, sign = true): Uint8Array => {
-    const user = network.membership.signer('User1@org1.fedfab.com');
-    const { signed } = newSignedProposal({
-      channel: 'channel2',
-      chaincode: 'test',
-      args: ['put', 'k', 'v'],
-      creator: user.serialized,
-      ...fields,
-    });
-    if (sign) signed.setSignature(user.sign(signed.getProposalBytes_asU8()));
-    const request = new gatewayMessages.EvaluateRequest();
-    request.setProposedTransaction(signed);
-    return request.serializeBinary();
-  };
+interface RawAnswer {
+  readonly code: status;
+  /** Status text, then what the nodes said. */
+  readonly text: string;
+  readonly response: Buffer;
+}
 
+/** One call of the Gateway service, byte by byte. */
+function raw(method: string, request: Uint8Array, to: Network = network): Promise<RawAnswer> {
+  const [endpoint] = to.endpoints;
+  if (endpoint === undefined) throw new Error('no peer');
+  const roots = Buffer.from(to.membership.tls(endpoint.peer).root);
+  const grpc = new Client(endpoint.address, credentials.createSsl(roots), {
+    'grpc.ssl_target_name_override': endpoint.peer,
+  });
+  stops.push(() => grpc.close());
+  const asIs = (bytes: Buffer): Buffer => bytes;
+  return new Promise((resolve) => {
+    grpc.makeUnaryRequest(`/gateway.Gateway/${method}`, asIs, asIs, Buffer.from(request), (error, response) => {
+      const nodes = error?.metadata.get('grpc-status-details-bin').map(String).join() ?? '';
+      const details = error === null ? '' : `${error.details} ${nodes}`;
+      resolve({ code: error?.code ?? status.OK, text: details, response: response ?? Buffer.alloc(0) });
+    });
+  });
+}
+
+/** An EvaluateRequest, which an EndorseRequest is too, as far as these tests go. */
+function proposalRequest(fields: Partial<ProposalFields>, to: Network = network, sign = true): Uint8Array {
+  const user = to.membership.signer('User1@org1.fedfab.com');
+  const { signed } = newSignedProposal({
+    channel: 'channel2',
+    chaincode: 'test',
+    args: ['put', 'k', 'v'],
+    creator: user.serialized,
+    ...fields,
+  });
+  if (sign) signed.setSignature(user.sign(signed.getProposalBytes_asU8()));
+  const request = new gatewayMessages.EvaluateRequest();
+  request.setProposedTransaction(signed);
+  return request.serializeBinary();
+}
+
+describe('malformed requests, byte by byte', () => {
   test.each(['Evaluate', 'Endorse', 'Submit', 'CommitStatus'])('%s of nothing and of rubbish', async (method) => {
     expect((await raw(method, new Uint8Array())).code).toBe(status.INVALID_ARGUMENT);
     expect((await raw(method, Buffer.from([0x1a, 0x7f, 1, 2]))).code).toBe(status.INVALID_ARGUMENT);
   });
 
   test.each<[Partial<ProposalFields>, string]>([
-    [{ txId: 'f'.repeat(64) }, 'incorrectly computed txid'],
-    [{ type: 5 }, 'invalid header type DELIVER_SEEK_INFO'],
-    [{ nonce: '' }, 'nonce is empty'],
-    [{ isInit: true, nonce: 'init' }, 'does not require initialization but called as init'],
+    [{ txId: 'f'.repeat(64) }, 'error validating proposal: incorrectly computed txid'],
+    [{ type: 5 }, 'error validating proposal: invalid header type DELIVER_SEEK_INFO'],
+    [{ nonce: '' }, 'error validating proposal: nonce is empty'],
   ])('a proposal with %j', async (fields, message) => {
-    const answer = await raw('Evaluate', endorseRequest(fields));
-    const details = await raw('Endorse', endorseRequest(fields));
-    expect([status.FAILED_PRECONDITION, status.ABORTED]).toContain(answer.code);
-    expect(details.code).toBe(status.ABORTED);
-    if (answer.code === status.FAILED_PRECONDITION) expect(answer.details).toContain(message);
+    const evaluated = await raw('Evaluate', proposalRequest(fields));
+    expect(evaluated).toMatchObject({
+      code: status.FAILED_PRECONDITION,
+      text: expect.stringContaining(message) as string,
+    });
+    const endorsing = await raw('Endorse', proposalRequest(fields));
+    expect(endorsing).toMatchObject({ code: status.ABORTED, text: expect.stringContaining(message) as string });
   });
 
   test('a proposal without a signature', async () => {
-    expect((await raw('Evaluate', endorseRequest({}, false))).details).toContain('empty signature bytes');
+    const answer = await raw('Evaluate', proposalRequest({}, network, false));
+    expect(answer.text).toContain('empty signature bytes');
   });
 
   test('a proposal for no channel and one for no chaincode', async () => {
-    expect(await raw('Evaluate', endorseRequest({ channel: '' }))).toEqual({
+    expect(await raw('Evaluate', proposalRequest({ channel: '' }))).toMatchObject({
       code: status.INVALID_ARGUMENT,
-      details: 'failed to unpack transaction proposal: no channel id provided',
+      text: expect.stringContaining('failed to unpack transaction proposal: no channel id provided') as string,
     });
-    expect((await raw('Endorse', endorseRequest({ chaincode: '' }))).details).toContain('no chaincode name');
+    expect(await raw('Endorse', proposalRequest({ chaincode: '' }))).toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      text: expect.stringContaining('no chaincode name is provided') as string,
+    });
+  });
+
+  test('--isInit where the definition does not ask for it', async () => {
+    expect(await raw('Evaluate', proposalRequest({ isInit: true, nonce: 'init' }))).toMatchObject({
+      code: status.ABORTED,
+      text: expect.stringContaining("chaincode 'test' does not require initialization but called as init") as string,
+    });
   });
 });
+
+/** Endorses, signs and submits; the answer of Submit, or of Endorse when that refuses. */
+async function submitRaw(fields: Partial<ProposalFields>, to: Network): Promise<RawAnswer> {
+  const endorsing = await raw('Endorse', proposalRequest(fields, to), to);
+  if (endorsing.code !== status.OK) return endorsing;
+  const envelope = gatewayMessages.EndorseResponse.deserializeBinary(endorsing.response).getPreparedTransaction();
+  envelope?.setSignature(to.membership.signer('User1@org1.fedfab.com').sign(envelope.getPayload_asU8()));
+  const request = new gatewayMessages.SubmitRequest();
+  request.setChannelId('channel2');
+  request.setPreparedTransaction(envelope);
+  return raw('Submit', request.serializeBinary(), to);
+}
 
 async function nextOf(events: CloseableAsyncIterable<ChaincodeEvent>): Promise<ChaincodeEvent> {
   const result = await events[Symbol.asyncIterator]().next();
@@ -465,7 +500,6 @@ describe('chaincode events', () => {
       const commit = await contract.submitAsync('event', { arguments: [name, `payload of ${name}`] });
       commits.push(await commit.getStatus());
     }
-    // One that is endorsed on an old state, not valid, and therefore silent.
     const [, second] = commits;
     if (second === undefined) throw new Error('no commit');
 
@@ -604,6 +638,10 @@ describe('the network as a whole', () => {
     const { contract } = client({}, strict);
     const error = await refusal(contract.submitTransaction('put', 'k', 'v'));
     expect(error.details[0]?.message).toContain('has not been initialized for this version, must call as init first');
+    const init = { args: ['init', 'hello'], isInit: true };
+    expect((await submitRaw({ ...init, nonce: 'first' }, strict)).code).toBe(status.OK);
+    expect(text(await contract.evaluateTransaction('get', 'init'))).toBe('hello');
+    expect((await submitRaw({ ...init, nonce: 'second' }, strict)).text).toContain('is already initialized');
   });
 
   test('a chaincode killed in mid transaction: the call is told, the next one works', async () => {

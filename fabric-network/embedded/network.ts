@@ -194,7 +194,8 @@ class EmbeddedNetwork {
     const remembered = this.#rememberedPorts().get(peer);
     if (remembered !== undefined) {
       // Asked first, because grpc-js complains on the terminal about a port that it cannot have.
-      if (await isFree(this.#host(), remembered)) return listen(server, addressOf(this.#host(), remembered), credentials);
+      if (await isFree(this.#host(), remembered))
+        return listen(server, addressOf(this.#host(), remembered), credentials);
       this.#log('warn', 'the port of the last start is taken, using another', { peer, port: remembered });
     }
     return listen(server, addressOf(this.#host(), 0), credentials);
@@ -216,7 +217,10 @@ class EmbeddedNetwork {
   }
 
   #rememberPorts(): void {
-    const ports = this.#endpoints.map(({ peer, address }) => [peer, Number(address.slice(address.lastIndexOf(':') + 1))]);
+    const ports = this.#endpoints.map(({ peer, address }) => [
+      peer,
+      Number(address.slice(address.lastIndexOf(':') + 1)),
+    ]);
     writeWhole(join(this.#dir, 'ports.json'), JSON.stringify(Object.fromEntries(ports), null, 2));
   }
 

@@ -130,6 +130,8 @@ export class LedgerSimulation implements Simulation {
         `txid [${this.#txId}]: unsuppored transaction. Transaction has already performed a paginated query. Writes are not allowed`,
       );
     }
+    // Protobuf strings are UTF-8: half a surrogate pair would come back as another key.
+    if (!key.isWellFormed()) throw new Error('the key is not valid UTF-8');
     this.#wrote = true;
     this.#record(namespace).writes.set(key, value);
   }

@@ -126,7 +126,7 @@ export class StateStore implements StateReader {
        block = excluded.block, tx = excluded.tx, offset = excluded.offset, length = excluded.length`,
     );
     this.#remove = db.prepare('DELETE FROM state WHERE namespace = ? AND key = ?');
-    this.#record = db.prepare('INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#record = db.prepare('INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)');
     // The first transaction with an id is the one that counts.
     this.#note = db.prepare('INSERT INTO transactions VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING');
     this.#find = db.prepare('SELECT block, code FROM transactions WHERE tx_id = ?');

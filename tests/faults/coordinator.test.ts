@@ -1,7 +1,7 @@
 /**
  * The coordinator killed with SIGKILL at random moments while a federation goes on; broker and Fabric network live on.
  * Shows: every round comes to its end, each model is on the chain once and byte for byte, admission keeps the order of
- * arrival. Cannot show: a lost disk, since the file system outlives the process. `FEDFAB_KILLS` sets the number of kills.
+ * arrival. Cannot show: a lost disk, since the file system outlives the process. `TEST_KILLS` sets the number of kills.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { spawnNetwork } from '../../fabric-network/embedded/process.ts';
 import { federate, namedModel } from '../federation.ts';
 import { freePort, ready, startFedfab, temporaryDirectory } from '../processes.ts';
 
-const kills = Number(process.env['FEDFAB_KILLS'] ?? 8);
+const kills = Number(process.env['TEST_KILLS'] ?? 8);
 const clients = [1, 2, 3, 4];
 const chaincode = join(import.meta.dirname, '../../chaincode');
 const log = newLogger({ level: 'silent', format: 'json' });
@@ -65,8 +65,8 @@ test(
     let coordinator = await start();
     cleanups.push(() => coordinator.destroy());
 
-    const seed = Number(process.env['FEDFAB_SEED'] ?? Date.now() % 1e9);
-    process.stdout.write(`seed ${seed} (FEDFAB_SEED)\n`);
+    const seed = Number(process.env['TEST_SEED'] ?? Date.now() % 1e9);
+    process.stdout.write(`seed ${seed} (TEST_SEED)\n`);
     const random = newRandom(seed);
     // More rounds than kills can interrupt: the federation is stopped by the count of kills, not the other way round.
     let rounds = 0;

@@ -1,7 +1,7 @@
 /**
  * The embedded network killed with SIGKILL at random moments while models are being submitted. Shows: what a client was told
  * to be committed is on the chain, once and byte for byte; no block is torn; the chain verifies. Cannot show: what a
- * power failure does to a disk that lies about fsync. `FEDFAB_NETWORK_KILLS` sets the number of kills.
+ * power failure does to a disk that lies about fsync. `TEST_NETWORK_KILLS` sets the number of kills.
  */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { newLogger } from '../../coordinator/log.ts';
 import { spawnNetwork } from '../../fabric-network/embedded/process.ts';
 import { temporaryDirectory } from '../processes.ts';
 
-const kills = Number(process.env['FEDFAB_NETWORK_KILLS'] ?? 5);
+const kills = Number(process.env['TEST_NETWORK_KILLS'] ?? 5);
 const log = newLogger({ level: 'silent', format: 'json' });
 
 const cleanups: (() => Promise<void> | void)[] = [];

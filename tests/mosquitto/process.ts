@@ -17,9 +17,6 @@ export interface MosquittoSetup {
   readonly users?: readonly { username: string; password: string }[];
   /** PEM files: TLS instead of plain TCP; `clientCa`: and clients must show a certificate of it. */
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string; readonly clientCa?: boolean };
-  readonly websockets?: boolean;
-  /** Further lines of mosquitto.conf. */
-  readonly lines?: readonly string[];
 }
 
 /** Finds a program of the mosquitto package: on PATH, or where Debian puts it, which is not on everybody's PATH. */
@@ -29,28 +26,33 @@ export function mosquittoProgram(name: 'mosquitto' | 'mosquitto_passwd'): string
 }
 
 /**
- * Starts Mosquitto. It saves its sessions and messages at every change: without `autosave_on_changes` it does so each
- * half hour and when stopped, so that a SIGKILL would lose what it had acknowledged.
+ * Starts Mosquitto. It saves sessions and messages after every change: without `autosave_on_changes` it does so each half
+ * hour and when stopped. Even so it acknowledges first and saves then, so SIGKILL may lose the last moments.
  */
-export async function startMosquitto(setup: MosquittoSetup): Promise<TestBroker & { readonly port: number }> {
+export async function startMosquitto(setup: MosquittoSetup): Promise<TestBroker> {
   const folder = await mkdtemp(join(tmpdir(), 'fedfab-mosquitto-'));
   const port = await freePort();
   await writeFile(join(folder, 'mosquitto.conf'), (await configuration(folder, port, setup)).join('\n'));
-  let running: ChildProcess | null = await run(folder);
+  let running: Running | null = await run(folder);
   const kill = async (): Promise<void> => {
-    if (running?.pid !== undefined && running.exitCode === null && running.signalCode === null) {
-      const exited = once(running, 'exit');
-      process.kill(-running.pid, 'SIGKILL'); // Its own process group.
+    const child = running?.child;
+    running = null;
+    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, 'exit');
+      process.kill(-child.pid, 'SIGKILL'); // Its own process group.
       await exited;
     }
-    running = null;
   };
   return {
-    port,
-    url: `${scheme(setup)}://127.0.0.1:${port}`,
+    url: `${setup.tls === undefined ? 'mqtt' : 'mqtts'}://127.0.0.1:${port}`,
     kill,
     restart: async () => {
       running = await run(folder);
+    },
+    save: async () => {
+      const saving = running?.says(/Saving in-memory database/);
+      running?.child.kill('SIGUSR1');
+      await saving;
     },
     stop: async () => {
       await kill();
@@ -59,15 +61,10 @@ export async function startMosquitto(setup: MosquittoSetup): Promise<TestBroker 
   };
 }
 
-function scheme({ tls, websockets = false }: MosquittoSetup): string {
-  return websockets ? 'ws' : tls === undefined ? 'mqtt' : 'mqtts';
-}
-
 async function configuration(folder: string, port: number, setup: MosquittoSetup): Promise<string[]> {
-  const { users = [], tls, websockets = false, lines = [] } = setup;
+  const { users = [], tls } = setup;
   const config = [
     `listener ${port} 127.0.0.1`,
-    `protocol ${websockets ? 'websockets' : 'mqtt'}`,
     // As root it would change to a user who may not read this folder.
     ...(process.getuid?.() === 0 ? ['user root'] : []),
     'log_dest stderr',
@@ -76,7 +73,6 @@ async function configuration(folder: string, port: number, setup: MosquittoSetup
     'autosave_on_changes true',
     'autosave_interval 1',
     `allow_anonymous ${users.length === 0}`,
-    ...lines,
   ];
   if (users.length > 0) {
     const file = join(folder, 'passwords');
@@ -93,25 +89,33 @@ async function configuration(folder: string, port: number, setup: MosquittoSetup
   return config;
 }
 
+interface Running {
+  readonly child: ChildProcess;
+  /** Resolves when it next says so in its log; rejects when it ends. */
+  says(words: RegExp): Promise<void>;
+}
+
 /** Resolves when Mosquitto says that it runs. */
-async function run(folder: string): Promise<ChildProcess> {
+async function run(folder: string): Promise<Running> {
   const program = mosquittoProgram('mosquitto') ?? 'mosquitto';
   const child = spawn(program, ['-c', join(folder, 'mosquitto.conf')], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
   });
   const said: string[] = [];
-  const runs = Promise.withResolvers<undefined>();
-  createInterface({ input: child.stderr }).on('line', (line) => {
-    said.push(line);
-    if (line.endsWith(' running')) {
-      runs.resolve(undefined);
-    }
-  });
-  child.once('exit', () => runs.reject(new Error(`mosquitto ended: ${said.join('\n')}`)));
-  child.once('error', runs.reject);
-  await runs.promise;
-  return child;
+  const lines = createInterface({ input: child.stderr }).on('line', (line) => said.push(line));
+  const says = (words: RegExp): Promise<void> =>
+    new Promise((resolve, reject) => {
+      child.once('exit', () => reject(new Error(`mosquitto ended: ${said.join('\n')}`)));
+      child.once('error', reject);
+      lines.on('line', (line) => {
+        if (words.test(line)) {
+          resolve();
+        }
+      });
+    });
+  await says(/ running$/);
+  return { child, says };
 }
 
 async function freePort(): Promise<number> {
