@@ -4,7 +4,7 @@
  * below are a second lock.
  */
 import { pino, type DestinationStream, type Level, type Logger } from 'pino';
-import { PinoPretty, type PrettyOptions } from 'pino-pretty';
+import { prettyFactory, type PrettyOptions } from 'pino-pretty';
 
 import type { Effect, Step } from './core/types.ts';
 
@@ -23,7 +23,8 @@ const redactedPaths = secrets.flatMap((name) => [name, `*.${name}`, `*.*.${name}
 
 /** Makes the logger that everything else gets children of. */
 export function newLogger({ level, format, destination }: LogOptions): Logger {
-  const pretty = format === 'pretty' || (format === 'auto' && (destination ?? process.stdout).isTTY === true);
+  const terminal = (destination ?? process.stdout).isTTY === true;
+  const sink = destination ?? pino.destination(1);
   const options = {
     level,
     base: null,
@@ -31,20 +32,20 @@ export function newLogger({ level, format, destination }: LogOptions): Logger {
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: redactedPaths, censor: '[hidden]' },
   };
-  return pino(options, pretty ? PinoPretty(prettyOptions(destination)) : (destination ?? pino.destination(1)));
+  return pino(options, format === 'pretty' || (format === 'auto' && terminal) ? prettySink(sink, terminal) : sink);
 }
 
-function prettyOptions(destination: LogOptions['destination']): PrettyOptions {
-  return {
-    colorize: (destination ?? process.stdout).isTTY === true,
+/** In the process itself and at once: no line is lost when the process ends. */
+function prettySink(sink: DestinationStream, colorize: boolean): DestinationStream {
+  const options: PrettyOptions = {
+    colorize,
     translateTime: 'SYS:HH:MM:ss.l',
     hideObject: true,
     messageFormat: (entry, messageKey) => readableLine(entry, messageKey),
     customPrettifiers: { level: (_value, _key, _entry, { labelColorized }) => labelColorized.padEnd(5) },
-    // In the process itself and at once: a line must not be lost when the process ends.
-    sync: true,
-    ...(destination === undefined ? {} : { destination }),
   };
+  const pretty = prettyFactory(options);
+  return { write: (line) => sink.write(pretty(line)) };
 }
 
 const notFields = new Set(['level', 'time', 'pid', 'hostname', 'err', 'stack']);

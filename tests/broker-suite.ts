@@ -301,7 +301,10 @@ export function brokerSuite(kind: BrokerKind): void {
         const relayed = await relay.listen(broker.url);
         cleanups.push(() => relay.close());
         const slow = Promise.withResolvers<undefined>();
-        const inbox = new Inbox((_message, index) => (index === 0 ? slow.promise : Promise.resolve()));
+        const held = Promise.withResolvers<undefined>();
+        const inbox = new Inbox(({ payload }, index) =>
+          index === 0 ? slow.promise : payload.toString() === 'm3' ? held.promise : Promise.resolve(),
+        );
         const lines = new LogLines();
         await startMqtt(relayed, inbox, { log: lines.log });
         const node = await startNode(broker.url);
@@ -318,6 +321,7 @@ export function brokerSuite(kind: BrokerKind): void {
         expect(inbox.messages).toEqual(['m1', 'm1', 'm2', 'm3']);
         // PUBACK (4) or PUBREC (5) of m1 and m2, once each: the first m1 was of the connection before.
         expect(relay.sentTypes().filter((type) => type === 4 || type === 5)).toHaveLength(2);
+        held.resolve(undefined);
       });
     });
 

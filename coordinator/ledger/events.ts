@@ -1,6 +1,7 @@
 /** The chaincode's events as one endless sequence: across reconnects and restarts none is lost and none comes twice. */
 import type { ChaincodeEvent, CloseableAsyncIterable } from '@hyperledger/fabric-gateway';
 import type { Logger } from 'pino';
+import { CallFailed } from './classify.ts';
 import type { GatewayPeer } from './peer.ts';
 import type { PeerGroup } from './peers.ts';
 import type { EventCheckpoint, LedgerEvent } from './port.ts';
@@ -47,8 +48,10 @@ export async function* readEvents(options: EventsOptions): AsyncGenerator<Ledger
         checkpoint.save(at);
       }
     } catch (error) {
-      if (!isConnectionTrouble(error, peer)) throw error;
-      log.debug({ peer: peer.name, err: error }, 'the stream of chaincode events broke off');
+      const trouble = error instanceof CallFailed ? error : peer.eventsFailed(error);
+      if (trouble === null) throw error;
+      const level = failures === 0 ? 'warn' : 'debug';
+      log[level]({ peer: peer.name, reason: trouble.message }, 'the stream of chaincode events broke off');
     } finally {
       stream.close();
     }
@@ -73,13 +76,12 @@ function decode(event: ChaincodeEvent, at: Position, log: Logger): LedgerEvent |
     return parseEvent({ name, payload, ...at });
   } catch (error) {
     // It is on the chain for good: to stop here would be to stop for ever.
-    log.warn({ event: name, block: at.block, tx_id: at.txId, err: error }, 'a chaincode event cannot be read');
+    log.warn(
+      { event: name, block: at.block, tx_id: at.txId, reason: String(error) },
+      'a chaincode event cannot be read',
+    );
     return null;
   }
-}
-
-function isConnectionTrouble(error: unknown, peer: GatewayPeer): boolean {
-  return peer.eventsFailed(error) !== null;
 }
 
 /** One stream of one peer; ends with the signal. */

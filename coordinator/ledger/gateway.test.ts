@@ -8,6 +8,7 @@ import { StatusCode } from '@hyperledger/fabric-gateway';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { connectLedger } from './gateway.ts';
+import type { Deadlines } from './peer.ts';
 import type { EventCheckpoint, Ledger, LedgerEvent } from './port.ts';
 import { readProfile } from './profile.ts';
 import { ScriptedChain, ScriptedGateway } from './scripted-gateway.ts';
@@ -46,14 +47,19 @@ async function newGateway(chain = new ScriptedChain()): Promise<ScriptedGateway>
   return made;
 }
 
-async function newLedger(options: { peers?: ScriptedGateway[]; attempts?: number } = {}): Promise<Ledger> {
+/** For tests in which a transaction is not there, and is waited for in vain. */
+const inVain = { lookUpMs: 150 };
+
+async function newLedger(
+  options: { peers?: ScriptedGateway[]; attempts?: number; deadlines?: Partial<Deadlines> } = {},
+): Promise<Ledger> {
   const { peers = [gateway], attempts = 8 } = options;
   const ledger = await connectLedger({
     profile: readProfile(identity.profile(peers.map((peer) => peer.url))),
     log: pino({ level: 'silent' }),
     transactions,
-    // Short, but long enough for a busy machine: none of the tests waits for more than a few of them.
-    deadlines: { commitStatusMs: 400, lookUpMs: 150, submitMs: 400, endorseMs: 2000, evaluateMs: 2000, healthMs: 300 },
+    // Longer than a busy machine takes to answer.
+    deadlines: { healthMs: 300, ...options.deadlines },
     retry: { attempts, totalMs: 20_000, baseMs: 1, capMs: 20 },
     random: () => 0,
   });
@@ -134,7 +140,7 @@ describe('a submit', () => {
 
   test('that is lost on its way is sent again, the same', async () => {
     gateway.script('submit', { fails: status.UNAVAILABLE });
-    const { txId } = await (await newLedger()).closeRound('0-77');
+    const { txId } = await (await newLedger({ deadlines: inVain })).closeRound('0-77');
     expect(idsOf('submit')).toEqual([txId, txId]);
     expect(gateway.count('endorse')).toBe(1);
   });
@@ -149,13 +155,13 @@ describe('a submit', () => {
 
   test('that is never answered is given up at its deadline, looked up, and sent again', async () => {
     gateway.script('submit', { hangs: true });
-    const { txId } = await (await newLedger()).closeRound('0-77');
+    const { txId } = await (await newLedger({ deadlines: { ...inVain, submitMs: 400 } })).closeRound('0-77');
     expect(idsOf('submit')).toEqual([txId, txId]);
   });
 
   test('that an orderer took and forgot is sent again, the same', async () => {
     gateway.script('submit', { forgotten: true });
-    const { txId } = await (await newLedger()).closeRound('0-77');
+    const { txId } = await (await newLedger({ deadlines: { ...inVain, commitStatusMs: 400 } })).closeRound('0-77');
     expect(idsOf('submit')).toEqual([txId, txId]);
     expect(gateway.count('endorse')).toBe(1);
   });
@@ -222,7 +228,7 @@ describe('a submit', () => {
   test('that the orderer refuses when an earlier copy may be on its way stays pending', async () => {
     const refusals = Array.from({ length: 8 }, () => ({ fails: status.ABORTED, message: 'status=FORBIDDEN' }));
     gateway.script('submit', { fails: status.UNAVAILABLE }, ...refusals);
-    const ledger = await newLedger({ attempts: 2 });
+    const ledger = await newLedger({ attempts: 2, deadlines: inVain });
     await expect(ledger.closeRound('0-77')).rejects.toMatchObject({ code: 'fate_unknown' });
     expect(transactions.entries.size).toBe(1);
   });
@@ -355,7 +361,7 @@ describe('after a restart', () => {
   test('work of which nothing is known is sent again, the same', async () => {
     const txId = await interrupted({ taken: false });
     gateway.answer = answerAsContract(new Map([['3', txId]]));
-    const { receipt } = await (await newLedger()).addModel(model);
+    const { receipt } = await (await newLedger({ deadlines: inVain })).addModel(model);
     expect(receipt.txId).toBe(txId);
     expect(idsOf('submit')).toEqual([txId]);
     expect(gateway.count('endorse')).toBe(0);
@@ -365,7 +371,9 @@ describe('after a restart', () => {
     const size = 1_200_000;
     const txId = await interrupted({ taken: false, size });
     expect(transactions.entries.get(txId)?.signed).toBeNull();
-    const { receipt } = await (await newLedger()).addModel({ ...model, bytes: Buffer.alloc(size) });
+    const { receipt } = await (
+      await newLedger({ deadlines: { ...inVain, commitStatusMs: 400 } })
+    ).addModel({ ...model, bytes: Buffer.alloc(size) });
     expect(receipt.txId).not.toBe(txId);
     expect(gateway.calls.findIndex(({ method, txId: id }) => method === 'commitStatus' && id === txId)).toBeLessThan(
       gateway.calls.findIndex(({ method }) => method === 'endorse'),
@@ -423,7 +431,7 @@ describe('several peers', () => {
     gateway.onCall = ({ method }) => {
       if (method === 'submit') gateway.stop();
     };
-    const ledger = await newLedger({ peers: [gateway, second] });
+    const ledger = await newLedger({ peers: [gateway, second], deadlines: inVain });
     // The fake commits what it was sent before it went down; forget that.
     gateway.script('submit', { hangs: true });
     const { txId } = await ledger.closeRound('0-77');
@@ -557,6 +565,18 @@ describe('events', () => {
     gateway.chain.emit(event('new'));
     await gateway.start();
     expect(await taking).toEqual(['2:new']);
+  });
+
+  test('at the very first start come when the network does', async () => {
+    gateway.stop();
+    const ledger = await newLedger();
+    const checkpoint = newCheckpoint();
+    const taking = take(ledger.events(checkpoint, new AbortController().signal), 1);
+    await expect.poll(async () => (await ledger.health())[0]?.error).toContain('UNAVAILABLE');
+    await gateway.start();
+    await expect.poll(() => checkpoint.load()).toEqual({ block: 1, txId: '' });
+    gateway.chain.emit(event('a'));
+    expect(await taking).toEqual(['1:a']);
   });
 
   test('resume after the checkpointed transaction, within its block', async () => {

@@ -187,7 +187,7 @@ class GatewayLedger implements Ledger {
   async model(roundId: string, clientId: string): Promise<StoredModel | null> {
     const receipt = await this.receipt(roundId, clientId);
     if (receipt === null) return null;
-    return stored(receipt, await this.#evaluate('QueryModel', [roundId, clientId]));
+    return stored(receipt, await this.#evaluate('QueryModel', [roundId, clientId], receipt.size));
   }
 
   async global(
@@ -199,7 +199,7 @@ class GatewayLedger implements Ledger {
     const receipt = parseGlobalReceipt(found);
     // By its round, so that a newer one that comes in between does not slip under the older receipt.
     const exactly = receipt.roundId === null ? which : ['round', receipt.roundId];
-    return { receipt, model: stored(receipt, await this.#evaluate('QueryGlobal', exactly)) };
+    return { receipt, model: stored(receipt, await this.#evaluate('QueryGlobal', exactly, receipt.size)) };
   }
 
   async invoke(fn: string, args: readonly string[], choice?: GatewayChoice): Promise<string> {
@@ -245,8 +245,8 @@ class GatewayLedger implements Ledger {
     return this.#submitter.submit({ ...work, peers: this.#peers.own });
   }
 
-  async #evaluate(fn: string, args: readonly string[]): Promise<Uint8Array> {
-    return this.#submitter.evaluate({ fn, args }, this.#peers.own);
+  async #evaluate(fn: string, args: readonly string[], answerBytes = 0): Promise<Uint8Array> {
+    return this.#submitter.evaluate({ fn, args, answerBytes }, this.#peers.own);
   }
 
   /** Null for an empty answer, or for a refusal that says that there is none. */

@@ -52,6 +52,8 @@ export interface Invocation {
   readonly args: readonly string[];
   /** Goes by the transient map under the key `model`: on the chain once, as bytes. */
   readonly model?: Uint8Array;
+  /** How many bytes the answer is known to have, for the deadline. */
+  readonly answerBytes?: number;
 }
 
 /** What a peer says of a transaction that is in a block. */
@@ -201,10 +203,15 @@ export class GatewayPeer {
       const blocks = await newest.getEvents(this.#deadline(this.#options.deadlines.evaluateMs));
       try {
         for await (const block of blocks) return block.getNumber();
+        throw new Error('the stream of blocks ended before the first');
+      } catch (error) {
+        if (error instanceof GatewayError) throw error;
+        // Deliver tells its refusals as a message of the stream, which fabric-gateway throws as a plain error.
+        const failure = { stage: 'evaluate', status: status.UNKNOWN, message: String(error), details: [] } as const;
+        throw new CallFailed(this.name, failure, error);
       } finally {
         blocks.close();
       }
-      throw new Error('the peer ended its stream of blocks before the first');
     });
   }
 
@@ -313,8 +320,8 @@ function serializeIdentity(mspId: string, certificate: string): Uint8Array {
   return identity.serializeBinary();
 }
 
-function sizeOf({ args, model }: Invocation): number {
-  return args.reduce((sum, arg) => sum + arg.length, model?.length ?? 0);
+function sizeOf({ args, model, answerBytes = 0 }: Invocation): number {
+  return args.reduce((sum, arg) => sum + arg.length, (model?.length ?? 0) + answerBytes);
 }
 
 /** The same request for blocks (a `common.Envelope`), but for the newest block alone. */

@@ -1,7 +1,8 @@
 /**
  * What the coordinator asks of a ledger, in its own words. One implementation: `gateway.ts`, on Fabric's Gateway
  * protocol. Every method rejects with a `FedfabError`: `ledger_unavailable`, `fate_unknown`, or the contract's own
- * refusal (`unknown_round`, `unknown_client`, `round_closed`, `model_conflict`, `too_large`, `contract_refused`).
+ * refusal (`unknown_round`, `unknown_client`, `round_closed`, `round_conflict`, `model_conflict`, `unknown_model`,
+ * `too_large`, `bad_request`, `contract_refused`), or `internal` when the chain's answer is not as agreed.
  */
 import type { Receipt } from '../core/types.ts';
 
@@ -116,7 +117,10 @@ export interface Ledger {
   close(): Promise<void>;
 }
 
-/** Where the reader of events is. `load` gives null at the very first start: from the chain's next block on. */
+/**
+ * Where the reader of events is: after this transaction of this block; with an empty `txId`, before the block's first.
+ * `load` gives null at the very first start: from the chain's next block on (whose number is then saved at once).
+ */
 export interface EventCheckpoint {
   load(): { block: number; txId: string } | null;
   save(at: { block: number; txId: string }): void;

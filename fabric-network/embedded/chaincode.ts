@@ -186,13 +186,19 @@ class Stream implements ChaincodeStream {
 
   #receive(message: peer.ChaincodeMessage): void {
     const type = message.getType();
-    if (type === MessageType.REGISTER) this.#register(message);
+    if (type === MessageType.REGISTER) this.#register(message.getPayload_asU8());
     else if (type === MessageType.COMPLETED || type === MessageType.ERROR) this.#complete(message);
     else if (type !== MessageType.KEEPALIVE) this.#serve(message);
   }
 
-  #register(message: peer.ChaincodeMessage): void {
-    const id = peer.ChaincodeID.deserializeBinary(message.getPayload_asU8()).getName();
+  #register(payload: Uint8Array): void {
+    let id: string;
+    try {
+      id = peer.ChaincodeID.deserializeBinary(payload).getName();
+    } catch (error) {
+      this.#end(`cannot be understood: ${messageOf(error)}`);
+      return;
+    }
     if (id !== this.#options.id) {
       this.#end(`registered as '${id}'`);
       return;

@@ -33,7 +33,10 @@ export async function startMosquitto(setup: MosquittoSetup): Promise<TestBroker>
   const folder = await mkdtemp(join(tmpdir(), 'fedfab-mosquitto-'));
   const port = await freePort();
   await writeFile(join(folder, 'mosquitto.conf'), (await configuration(folder, port, setup)).join('\n'));
-  let running: Running | null = await run(folder);
+  let running: Running | null = await run(folder).catch(async (error: unknown) => {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  });
   const kill = async (): Promise<void> => {
     const child = running?.child;
     running = null;
