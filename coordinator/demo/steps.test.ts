@@ -2,13 +2,18 @@ import { describe, expect, test } from 'vitest';
 
 import { readEvents } from './steps.ts';
 
-async function eventsOf(...chunks: readonly (string | Uint8Array)[]): Promise<unknown[]> {
-  async function* body(): AsyncGenerator<Uint8Array> {
-    for (const chunk of chunks) {
-      yield await Promise.resolve(typeof chunk === 'string' ? Buffer.from(chunk) : chunk);
-    }
+async function* bodyOf(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  for (const chunk of chunks) {
+    yield await Promise.resolve(chunk);
   }
-  return Array.fromAsync(readEvents(body()));
+}
+
+async function eventsOf(body: AsyncIterable<Uint8Array> | null): Promise<unknown[]> {
+  const events: unknown[] = [];
+  for await (const event of readEvents(body)) {
+    events.push(event);
+  }
+  return events;
 }
 
 describe('readEvents', () => {
@@ -18,11 +23,11 @@ describe('readEvents', () => {
       { id: '7', data: '{"a":"ä"}' },
       { id: '8', data: '{}' },
     ];
-    expect(await eventsOf(text)).toEqual(expected);
-    expect(await eventsOf(...Array.from(Buffer.from(text), (byte) => Uint8Array.of(byte)))).toEqual(expected);
+    expect(await eventsOf(bodyOf([Buffer.from(text)]))).toEqual(expected);
+    expect(await eventsOf(bodyOf(Array.from(Buffer.from(text), (byte) => Uint8Array.of(byte))))).toEqual(expected);
   });
 
   test('no body, no events', async () => {
-    expect(await Array.fromAsync(readEvents(null))).toEqual([]);
+    expect(await eventsOf(null)).toEqual([]);
   });
 });

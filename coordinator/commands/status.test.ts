@@ -1,0 +1,118 @@
+import { describe, expect, test } from 'vitest';
+
+import type { ClientView, RoundView, RunView } from '../core/types.ts';
+import { roundsText, statusText } from './status.ts';
+import { byteSize, duration, textTable } from './text-table.ts';
+
+function client(id: number, times: Partial<ClientView> = {}): ClientView {
+  return {
+    client: id,
+    phase: 'training',
+    offline: false,
+    place: null,
+    started_at: 0,
+    ready_at: null,
+    admitted_at: null,
+    lease_until: null,
+    sent_at: null,
+    num_samples: null,
+    receipt: null,
+    ...times,
+  };
+}
+
+const round: RoundView = {
+  round_id: '0-4711',
+  round_idx: 3,
+  generation: 1,
+  phase: 'complete',
+  end: 'all',
+  started_at: 1000,
+  opened_at: 1010,
+  complete_at: 3500,
+  deadline_at: null,
+  clients: [
+    client(1, { phase: 'sent', ready_at: 1100, admitted_at: 1100, sent_at: 1200 }),
+    client(2, { phase: 'sent', ready_at: 1110, admitted_at: 1200, sent_at: 2500 }),
+  ],
+  global: { digest: 'abcdef0123456789', size: 1, media_type: 'x', tx_id: 't', block: 1 },
+};
+
+const run: RunView = {
+  run: '1824',
+  generation: 1,
+  phase: 'running',
+  server_id: 0,
+  server_offline: false,
+  config: {
+    run: '1824',
+    serverId: 0,
+    clients: null,
+    clientsPerRound: null,
+    rounds: 10,
+    leaseMs: 1,
+    window: 1,
+    deadlineMs: null,
+    quorum: null,
+    burstQuietMs: 1,
+  },
+  ready: [4, 2],
+  sending: [3],
+  send: { 1: true, 2: false, 3: false, 4: false },
+  round: { ...round, phase: 'open' },
+};
+
+describe('status', () => {
+  test('one line for each run, the queue in its order', () => {
+    const idle: RunView = { ...run, run: 'b', phase: 'idle', round: null, ready: [], sending: [], send: {} };
+    expect(statusText([run, idle])).toBe(
+      [
+        'RUN   STATE    ROUND     PHASE  SENDING  READY (in order)  SENT',
+        '1824  running  3 of 0-9  open   3        4 2               1/4 (yet: 2 3 4)',
+        'b     idle     -         -      -        -                 0/0',
+      ].join('\n'),
+    );
+  });
+
+  test('says so when there is nothing', () => {
+    expect(statusText([])).toContain('No run is known yet');
+    expect(roundsText([])).toBe('This run has no rounds yet.');
+  });
+});
+
+describe('rounds', () => {
+  test('how a round went', () => {
+    expect(roundsText([round])).toBe(
+      [
+        'ROUND  ROUND ID  ENDED  TOOK   MODELS  LONGEST WAIT      LONGEST UPLOAD    GLOBAL MODEL',
+        '    3  0-4711    all    2.5 s  2/2     90 ms (client 2)  1.3 s (client 2)  abcdef012345',
+      ].join('\n'),
+    );
+  });
+
+  test('a round that is on', () => {
+    const open = { ...round, end: null, phase: 'open', complete_at: null, global: null, clients: [client(1)] } as const;
+    expect(roundsText([open]).split('\n')[1]).toBe(
+      '    3  0-4711    open   -     0/1     -             -               -',
+    );
+  });
+});
+
+describe('text', () => {
+  test('numbers stand to the right, text to the left', () => {
+    expect(
+      textTable(
+        ['A', 'BB'],
+        [
+          ['x', 10],
+          ['yyy', 2],
+        ],
+      ),
+    ).toBe('A    BB\nx    10\nyyy   2');
+  });
+
+  test('times and sizes', () => {
+    expect([5, 1500, 600_000].map(duration)).toEqual(['5 ms', '1.5 s', '10 min']);
+    expect([5, 31_400, 1_900_000].map(byteSize)).toEqual(['5 B', '31 KB', '1.9 MB']);
+  });
+});
