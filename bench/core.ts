@@ -56,7 +56,7 @@ class Load {
 
   /** What the holder, or chance, does next. */
   #turn(roundId: string): Event[] {
-    const [client = 1] = this.state.round?.sending ?? [];
+    const [client = 1] = this.state.round?.sending.keys() ?? [];
     const stored: Event = { type: 'ModelStored', at: 0, roundId, client, receipt: receiptOf(client) };
     const said: Event = { type: 'Send', at: 0, client };
     switch (this.admitted++ % 50) {

@@ -271,6 +271,7 @@ class EmbeddedNetwork {
     const child = await spawnNetwork({
       dir: join(this.#config.data_dir, 'network'),
       chaincodes: [{ name: this.#config.ledger.chaincode, dir: chaincodeDir }],
+      log: this.#log.child({ part: 'network' }),
     });
     this.#child = child;
     void child.exited.then((code) => this.#restart(code));

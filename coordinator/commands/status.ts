@@ -39,8 +39,8 @@ async function runStatus(options: Options, _args: readonly string[], cli: Cli): 
     // Back to the top of an emptied screen, where there is one.
     cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${text}` : text);
   };
-  await show();
   try {
+    await show();
     while (options['watch'] === true) {
       await sleep(watchEveryMs, undefined, { signal: cli.signal });
       await show();

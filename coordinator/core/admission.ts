@@ -4,7 +4,18 @@
  */
 import { backToTraining, enqueue, holders, markSent, phaseOf, publishStart } from './queue.ts';
 import type { ClientRecord, EventOf, Out, RoundState, RunState } from './state.ts';
-import { cameOnline, elapsed, ignore, isOver, isStranger, report, reportInRound, withRound } from './state.ts';
+import {
+  cameOnline,
+  elapsed,
+  ignore,
+  isOver,
+  isStranger,
+  putRecord,
+  recordOf,
+  report,
+  reportInRound,
+  withRound,
+} from './state.ts';
 
 /** READY: to the end of the queue, or kept until its round is open and has this client. */
 export function ready(before: RunState, event: EventOf<'Ready'>, out: Out): RunState {
@@ -17,7 +28,7 @@ export function ready(before: RunState, event: EventOf<'Ready'>, out: Out): RunS
   if (round === null) return keepEarly(state, event, roundIdx ?? null, out);
   if (roundIdx === round.idx + 1) return keepEarly(state, event, roundIdx, out);
   if (roundIdx !== undefined && roundIdx !== round.idx) return ignore(state, event, 'other-round', out);
-  const record = round.clients.get(client);
+  const record = recordOf(round, client);
   return record === undefined
     ? readyOfOutsider(state, round, event, out)
     : readyOfMember(state, round, record, event, out);
@@ -44,7 +55,15 @@ function readyOfMember(
   if (round.phase !== 'open' || round.extending.has(event.client)) return keepEarly(state, event, round.idx, out);
   const { at, numSamples = null } = event;
   const next = { ...state, tickets: state.tickets + 1 };
-  return enqueue(next, round, event.client, { at, ticket: state.tickets, roundIdx: round.idx, numSamples }, at, out);
+  return enqueue(
+    next,
+    round,
+    event.client,
+    record,
+    { at, ticket: state.tickets, roundIdx: round.idx, numSamples },
+    at,
+    out,
+  );
 }
 
 function keepEarly(state: RunState, event: EventOf<'Ready'>, roundIdx: number | null, out: Out): RunState {
@@ -74,7 +93,7 @@ export function send(before: RunState, event: EventOf<'Send'>, out: Out): RunSta
   const { round } = state;
   if (round === null) return ignore(state, event, 'no-round', out);
   if (roundIdx !== undefined && roundIdx !== round.idx) return ignore(state, event, 'other-round', out);
-  const record = round.clients.get(client);
+  const record = recordOf(round, client);
   if (record === undefined) return ignore(state, event, 'not-sending', out);
   if (record.phase === 'sent') return ignore(state, event, 'already-sent', out);
   return record.phase === 'sending'
@@ -92,9 +111,9 @@ function sendOfHolder(
   const { client, at } = event;
   if (record.receipt !== null) return markSent(state, round, client, record, at, out);
   if (record.checking) return ignore(state, event, 'already-known', out);
-  const clients = round.clients.set(client, { ...record, checking: true });
   out.push({ type: 'checkModel', roundId: round.id, client });
-  return withRound(state, round, { clients, checks: round.checks.add(client) });
+  const checks = round.checks.add(client);
+  return { ...state, round: putRecord(round, client, { ...record, checking: true }, { checks }) };
 }
 
 /** One who held the slot and lost it may have uploaded all the same: the chain knows. */
@@ -122,16 +141,17 @@ export function modelStored(before: RunState, event: EventOf<'ModelStored'>, out
   const { client, at, roundId, receipt } = event;
   const { round } = before;
   if (round?.id !== roundId) return ignore(before, event, 'other-round', out);
-  const known = round.clients.get(client);
+  const known = recordOf(round, client);
   if (known === undefined) return ignore(before, event, 'unknown-client', out);
   if (known.receipt !== null) return ignore(before, event, 'already-known', out);
   const { digest, size, txId, block } = receipt;
   reportInRound(before, round, at, { step: 'stored', client, digest, size, tx_id: txId, block }, out);
   const record = { ...known, receipt };
-  const next = { ...round, clients: round.clients.set(client, record), checks: round.checks.delete(client) };
-  const state = { ...before, round: next };
-  if (record.phase === 'sending' && !record.checking) return state;
-  return markSent(state, next, client, record, at, out);
+  const checks = round.checks.delete(client);
+  if (record.phase === 'sending' && !record.checking) {
+    return { ...before, round: putRecord(round, client, record, { checks }) };
+  }
+  return markSent(before, { ...round, checks }, client, record, at, out);
 }
 
 /** The chain has no model of a client that was asked for. */
@@ -141,7 +161,7 @@ export function modelMissing(state: RunState, event: EventOf<'ModelMissing' | 'L
   if (round?.id !== event.roundId) return ignore(state, event, 'other-round', out);
   if (!round.checks.has(client)) return ignore(state, event, 'nothing-due', out);
   const next = { ...round, checks: round.checks.delete(client) };
-  const record = round.clients.get(client);
+  const record = recordOf(round, client);
   if (record?.checking !== true) return { ...state, round: next };
   const held_ms = elapsed(record.admittedAt, event.at);
   reportInRound(state, round, event.at, { step: 'not-on-chain', client, held_ms }, out);
@@ -172,7 +192,7 @@ export function expireLeases(before: RunState, at: number, out: Out): RunState {
 
 function expireLease(state: RunState, client: number, at: number, out: Out): RunState {
   const { round } = state;
-  const record = round?.clients.get(client);
+  const record = round === null ? undefined : recordOf(round, client);
   if (round?.phase !== 'open' || record === undefined || at < (record.leaseUntil ?? Infinity)) return state;
   if (record.receipt === null) {
     const held_ms = elapsed(record.admittedAt, at);
@@ -194,7 +214,7 @@ export function clientOffline(before: RunState, event: EventOf<'ClientOffline'>,
 }
 
 function leaveQueueAndSlot(state: RunState, round: RoundState, client: number, at: number, out: Out): RunState {
-  const record = round.clients.get(client);
+  const record = recordOf(round, client);
   if (record?.phase === 'sending') return takeSlot(state, round, client, record, at, out);
   return record?.phase === 'ready' ? backToTraining(state, round, client, record) : state;
 }

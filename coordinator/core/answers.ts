@@ -3,7 +3,7 @@ import { modelMissing } from './admission.ts';
 import { promoteEarly } from './queue.ts';
 import { complete, isOwed } from './rounds.ts';
 import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
-import { elapsed, ignore, reportInRound, withRound } from './state.ts';
+import { elapsed, ignore, recordOf, reportInRound, withRound } from './state.ts';
 
 /** NewRound is committed: admission begins, with the READYs that came before. */
 export function roundOpened(before: RunState, event: EventOf<'RoundOpened'>, out: Out): RunState {
@@ -103,6 +103,6 @@ function refusedEnded(state: RunState, event: EventOf<'LedgerRefused'>, out: Out
 function refuseLate(state: RunState, round: RoundState, client: number | undefined): RunState {
   if (client === undefined || !round.extending.has(client)) return state;
   const extending = round.extending.delete(client);
-  if (round.clients.get(client)?.phase === 'sent') return withRound(state, round, { extending });
+  if (recordOf(round, client)?.phase === 'sent') return withRound(state, round, { extending });
   return withRound(state, round, { extending, clients: round.clients.delete(client) });
 }

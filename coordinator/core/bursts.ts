@@ -14,6 +14,7 @@ import {
   isStranger,
   newClient,
   newRound,
+  recordOf,
   report,
   reportInRound,
   withRound,
@@ -102,7 +103,7 @@ function meaningOf(round: RoundState, client: number, roundIdx: number | undefin
 
 function meaningByCounting(round: RoundState, client: number): Meaning {
   if (round.phase === 'complete' || round.failed) return 'next';
-  const record = round.clients.get(client);
+  const record = recordOf(round, client);
   // Whoever is not of a round that is closing cannot be meant to join it.
   if (record === undefined) return round.phase === 'closing' ? 'next' : 'join';
   if (record.phase === 'sent') return 'next';

@@ -7,8 +7,11 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
+import { queued } from './queue.ts';
 import { freeze, initialState, nextDeadline, outstanding, step, thaw, viewRun } from './run.ts';
 import type { RunState } from './run.ts';
+import { recordOf } from './state.ts';
+import type { ClientRecord } from './state.ts';
 import { config, globalSource, receiptOf, t0 } from './testing.ts';
 import type { Effect, Event, LedgerOp, RunConfig, Step } from './types.ts';
 
@@ -19,7 +22,7 @@ const client = fc.integer({ min: 1, max: 4 });
 const maybeIdx = fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined, freq: 3 });
 const idx = (roundIdx: number | undefined): { roundIdx?: number } => (roundIdx === undefined ? {} : { roundIdx });
 const current = (state: RunState): string => state.round?.id ?? 'none';
-const holder = (state: RunState, other: number): number => [...(state.round?.sending ?? [])][0] ?? other;
+const holder = (state: RunState, other: number): number => [...(state.round?.sending.keys() ?? [])][0] ?? other;
 const ops: LedgerOp[] = ['newRound', 'extendRound', 'closeRound', 'updateGlobal', 'checkModel'];
 
 const event = fc.oneof(
@@ -172,6 +175,14 @@ function play({ config: defined, choices }: History): Moment[] {
   return moments;
 }
 
+/** The clients of the current round, by id. */
+function clientsOf({ round }: RunState): [number, ClientRecord][] {
+  return [...(round?.clients.keys() ?? [])].sort().flatMap((one) => {
+    const record = round === null ? undefined : recordOf(round, one);
+    return record === undefined ? [] : [[one, record]];
+  });
+}
+
 function lastOf(moments: readonly Moment[]): RunState {
   return moments.at(-1)?.state ?? initialState('r');
 }
@@ -199,10 +210,11 @@ describe('in any history', () => {
       const { round, config: defined } = state;
       if (round === null) return;
       const inPhase = (phase: string): number[] =>
-        [...round.clients.filter((one) => one.phase === phase).keys()].sort();
+        clientsOf(state).flatMap(([one, of]) => (of.phase === phase ? one : []));
       expect(round.sending.size).toBeLessThanOrEqual(defined?.window ?? 0);
-      expect([...round.sending].sort()).toEqual(inPhase('sending'));
-      expect([...round.queue.values()].sort()).toEqual(inPhase('ready'));
+      expect([...round.sending.keys()].sort()).toEqual(inPhase('sending'));
+      expect(queued(round).sort()).toEqual(inPhase('ready'));
+      expect(round.queue.size).toBe(inPhase('ready').length);
       expect(round.sent).toBe(inPhase('sent').length);
     });
   });
@@ -212,9 +224,9 @@ describe('in any history', () => {
       const admitted = reports(moment, 'admitted').filter((told) => 'repeated' in told && !told.repeated);
       const { round } = moment.state;
       for (const told of admitted) {
-        const one = 'client' in told ? round?.clients.get(told.client ?? 0) : undefined;
+        const one = 'client' in told ? round?.sending.get(told.client ?? 0) : undefined;
         if (one?.phase !== 'sending') continue;
-        for (const waits of round?.queue.values() ?? []) {
+        for (const waits of round === null ? [] : queued(round)) {
           expect(round?.clients.get(waits)?.readyAt).toBeGreaterThan(one.readyAt ?? Infinity);
         }
       }
@@ -348,9 +360,7 @@ describe('in any history', () => {
 /** A ledger and clients that do what they should, from any state on. Gives the state when the round is over. */
 function drive(from: RunState, at: number): RunState {
   const round = from.round?.id;
-  const chain = new Set(
-    [...(from.round?.clients ?? [])].flatMap(([one, { receipt }]) => (receipt === null ? [] : [one])),
-  );
+  const chain = new Set(clientsOf(from).flatMap(([one, { receipt }]) => (receipt === null ? [] : [one])));
   let state = from;
   let now = at;
   // As after a restart: nothing is known but the state.
@@ -399,7 +409,7 @@ function answer(effect: Effect, chain: ReadonlySet<number>, at: number): Event[]
 function clientsSpeak(state: RunState, chain: Set<number>, at: number): Event[] {
   const { round } = state;
   if (round === null) return [];
-  return [...round.clients].flatMap(([one, record]): Event[] => {
+  return clientsOf(state).flatMap(([one, record]): Event[] => {
     if (record.phase === 'sending' && !record.checking) {
       chain.add(one);
       return [
@@ -433,7 +443,7 @@ describe('from any state', () => {
       fc.property(history, client, (chosen, one) => {
         const moments = play(chosen);
         const before = lastOf(moments);
-        const phase = before.round?.clients.get(one)?.phase;
+        const phase = clientsOf(before).find(([id]) => id === one)?.[1].phase;
         if (before.round?.phase !== 'open' || before.config?.deadlineMs !== null || phase === 'sent') return;
         if (before.round.extending.has(one) || phase === undefined) return;
         let { state } = step(before, { type: 'Ready', at: (moments.at(-1)?.event.at ?? t0) + 1, client: one });
@@ -454,8 +464,8 @@ describe('docs/states.md', () => {
   it('shows exactly the moves of a client that happen', () => {
     const seen = moments.flatMap(({ before, state }) => {
       if (before.round === null || before.round.id !== state.round?.id) return [];
-      return [...before.round.clients].flatMap(([one, { phase }]) => {
-        const next = state.round?.clients.get(one)?.phase;
+      return clientsOf(before).flatMap(([one, { phase }]) => {
+        const next = clientsOf(state).find(([id]) => id === one)?.[1].phase;
         return next === undefined || next === phase ? [] : [`${phase} --> ${next}`];
       });
     });

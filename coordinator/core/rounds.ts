@@ -1,8 +1,8 @@
 /** The life of one round: a whole burst opens it, a full dictionary or deadline and quorum end it. */
 import { expireLeases } from './admission.ts';
-import { admit, backToTraining, holders, markSent } from './queue.ts';
+import { admit, backToTraining, holders, markSent, queued } from './queue.ts';
 import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
-import { elapsed, ignore, reportInRound, sorted, withRound } from './state.ts';
+import { elapsed, ignore, recordOf, reportInRound, sorted, withRound } from './state.ts';
 import type { RoundEnd } from './types.ts';
 
 /** Where the size of a burst is known, a gap this long must pass before a partial one counts as whole. */
@@ -47,7 +47,7 @@ export function endRound(state: RunState, end: RoundEnd, at: number, out: Out): 
 /** The round is over with what it has: tells people what it lacks. */
 export function complete(before: RunState, given: RoundState, end: RoundEnd, at: number, out: Out): RunState {
   let state: RunState = { ...before, round: given };
-  for (const client of [...given.queue.values(), ...holders(given)]) state = letGo(state, client, at, out);
+  for (const client of [...queued(given), ...holders(given)]) state = letGo(state, client, at, out);
   const round = state.round ?? given;
   const missing = round.sent === round.clients.size ? [] : sorted(round.clients.filter(isMissing).keys());
   const took_ms = elapsed(round.startedAt, at);
@@ -72,7 +72,7 @@ function isMissing({ phase }: { readonly phase: string }): boolean {
 /** A round that ends leaves nobody waiting; a model that is on the chain counts even if its SEND never came. */
 function letGo(state: RunState, client: number, at: number, out: Out): RunState {
   const { round } = state;
-  const record = round?.clients.get(client);
+  const record = round === null ? undefined : recordOf(round, client);
   if (round === null || record === undefined) return state;
   return record.receipt === null
     ? backToTraining(state, round, client, record)

@@ -54,8 +54,7 @@ export function nextDeadline(state: RunState): number | null {
   if (round?.phase === 'gathering') return gatheredBy(state, round);
   if (round?.phase !== 'open') return null;
   const deadline = round.deadlinePassed ? Infinity : (round.deadlineAt ?? Infinity);
-  const leases = [...round.sending].map((client) => round.clients.get(client)?.leaseUntil ?? Infinity);
-  const next = leases.reduce((soonest, lease) => Math.min(soonest, lease), deadline);
+  const next = round.sending.reduce((soonest, { leaseUntil }) => Math.min(soonest, leaseUntil ?? Infinity), deadline);
   return next === Infinity ? null : next;
 }
 
@@ -89,7 +88,7 @@ function* again(round: RoundState, at: number): Iterable<Effect> {
   }
   if (round.phase !== 'open') return;
   for (const client of holders(round)) {
-    const { leaseUntil = null, grant = null } = round.clients.get(client) ?? {};
+    const { leaseUntil = null, grant = null } = round.sending.get(client) ?? {};
     const leaseMs = elapsed(at, leaseUntil ?? at);
     if (grant === null || leaseMs === 0) continue;
     yield { type: 'publishStart', client, roundId: round.id, roundIdx: round.idx, grant, leaseMs };

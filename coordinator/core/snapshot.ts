@@ -1,16 +1,18 @@
 /** A run's state as JSON, for the journal's snapshots, and back. */
-import { Map, OrderedSet, Set } from 'immutable';
+import { Map, OrderedSet, Set, Stack } from 'immutable';
 
+import { queued } from './queue.ts';
 import type { ClientRecord, EarlyReady, RoundState, RunState } from './state.ts';
-import { sorted } from './state.ts';
+import { emptyQueue, sorted } from './state.ts';
 
 /** Raised when the shape changes; older snapshots are then refused, and the journal's events replayed instead. */
 const version = 1;
 
-type FrozenRound = Omit<RoundState, 'clients' | 'queue' | 'sending' | 'checks' | 'extending' | 'resync'> & {
+type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' | 'extending' | 'resync'> & {
   readonly clients: readonly (readonly [number, ClientRecord])[];
-  readonly queue: readonly (readonly [number, number])[];
-  readonly sending: readonly number[];
+  readonly sending: readonly (readonly [number, ClientRecord])[];
+  /** Clients, head first. */
+  readonly queue: readonly number[];
   readonly checks: readonly number[];
   readonly extending: readonly number[];
   readonly resync: readonly number[];
@@ -45,8 +47,8 @@ function freezeRound(round: RoundState): FrozenRound {
   return {
     ...round,
     clients: entries(round.clients),
-    queue: entries(round.queue),
-    sending: sorted(round.sending),
+    sending: entries(round.sending),
+    queue: queued(round),
     checks: sorted(round.checks),
     extending: [...round.extending],
     resync: [...round.resync],
@@ -67,11 +69,13 @@ export function thaw(json: unknown): RunState {
 }
 
 function thawRound(round: FrozenRound): RoundState {
+  const clients = Map(round.clients);
+  const waiting = round.queue.map((client) => ({ client, ticket: clients.get(client)?.ticket ?? 0 }));
   return {
     ...round,
-    clients: Map(round.clients),
-    queue: Map(round.queue),
-    sending: Set(round.sending),
+    clients,
+    sending: Map(round.sending),
+    queue: { ...emptyQueue, front: Stack(waiting), size: waiting.length, tail: waiting.at(-1)?.ticket ?? -1 },
     checks: Set(round.checks),
     extending: OrderedSet(round.extending),
     resync: OrderedSet(round.resync),

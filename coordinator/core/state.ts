@@ -2,7 +2,7 @@
  * What the core remembers of a run: persistent data, so that a step shares all that it does not change. Every list
  * that leaves the core is sorted, since the order inside a hash map is not part of the state.
  */
-import { Map, OrderedSet, Set } from 'immutable';
+import { Map, OrderedSet, Set, Stack } from 'immutable';
 
 import type {
   ClientPhase,
@@ -35,6 +35,28 @@ export interface ClientRecord {
   readonly receipt: Receipt | null;
 }
 
+/** A place in the queue. */
+export interface Waiting {
+  readonly ticket: number;
+  readonly client: number;
+}
+
+/**
+ * The queue `ready`, by ticket: `front` from its head on, then `back` from its bottom up. Who left it is passed over when
+ * it is reached.
+ */
+export interface Queue {
+  readonly front: Stack<Waiting>;
+  readonly back: Stack<Waiting>;
+  /** How many wait. */
+  readonly size: number;
+  /** No ticket in it is above this. */
+  readonly tail: number;
+}
+
+/** Nobody waits. */
+export const emptyQueue: Queue = { front: Stack(), back: Stack(), size: 0, tail: -1 };
+
 /** A round, current. */
 export interface RoundState {
   /** The chain's key. */
@@ -53,20 +75,17 @@ export interface RoundState {
   readonly deadlineAt: number | null;
   /** A tick has seen the deadline: it need not be waited for any more. */
   readonly deadlinePassed: boolean;
+  /** Every client of the round. For holders of a slot, `sending` has the record that counts: ask `recordOf`. */
   readonly clients: Map<number, ClientRecord>;
+  /** Holders of a slot. Few, so that what happens while one holds the slot costs little. */
+  readonly sending: Map<number, ClientRecord>;
   /** How many clients are `sent`. */
   readonly sent: number;
   /** The clients named to NewRound, until it is answered. */
   readonly requested: readonly number[];
   /** Late receivers that the chain does not know yet, oldest first. */
   readonly extending: OrderedSet<number>;
-  /** The queue: ticket → client. Tickets grow, so the smallest is the head. */
-  readonly queue: Map<number, number>;
-  /** No ticket in the queue is below this. */
-  readonly head: number;
-  /** No ticket in the queue is above this. */
-  readonly tail: number;
-  readonly sending: Set<number>;
+  readonly queue: Queue;
   /** Clients of whom the chain was asked and has not answered. */
   readonly checks: Set<number>;
   readonly closeAsked: boolean;
@@ -160,13 +179,11 @@ export function newRound(id: string, idx: number, at: number): RoundState {
     deadlineAt: null,
     deadlinePassed: false,
     clients: Map(),
+    sending: Map(),
     sent: 0,
     requested: [],
     extending: OrderedSet(),
-    queue: Map(),
-    head: 0,
-    tail: 0,
-    sending: Set(),
+    queue: emptyQueue,
     checks: Set(),
     closeAsked: false,
     globalSource: null,
@@ -191,6 +208,28 @@ export function newClient(at: number): ClientRecord {
     numSamples: null,
     receipt: null,
   };
+}
+
+/** What is known of a client of the round. */
+export function recordOf(round: RoundState, client: number): ClientRecord | undefined {
+  return round.sending.get(client) ?? round.clients.get(client);
+}
+
+/** The round with a client's record, kept where its phase says, and other parts changed. */
+export function putRecord(
+  round: RoundState,
+  client: number,
+  record: ClientRecord,
+  change: Partial<RoundState> = {},
+): RoundState {
+  return record.phase === 'sending'
+    ? { ...round, ...change, sending: round.sending.set(client, record) }
+    : {
+        ...round,
+        ...change,
+        clients: round.clients.set(client, record),
+        sending: round.sending.delete(client),
+      };
 }
 
 /** No client is admitted to the round any more. */

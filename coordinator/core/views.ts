@@ -1,7 +1,7 @@
 /** What others may see of a run's state: whole views for the API and for history, and cheap questions for each upload. */
-import { holders, phaseOf, placeInQueue } from './queue.ts';
+import { holders, phaseOf, placeInQueue, queued } from './queue.ts';
 import type { ClientRecord, RoundState, RunState } from './state.ts';
-import { sorted } from './state.ts';
+import { recordOf, sorted } from './state.ts';
 import type { ClientPhase, ClientView, Receipt, ReceiptView, RoundView, RunView } from './types.ts';
 
 /** The current round, or the last one where the run is between rounds or finished; null before the first. */
@@ -13,19 +13,19 @@ export function currentRound(state: RunState): RoundState | null {
 export function waiting(state: RunState, client: number): { phase: ClientPhase; place: number | null } | null {
   const phase = phaseOf(state, client);
   if (phase === null) return null;
-  const ticket = state.round?.clients.get(client)?.ticket ?? null;
-  return { phase, place: state.round === null || ticket === null ? null : placeInQueue(state.round, ticket) };
+  const { round } = state;
+  return { phase, place: round === null ? null : placeInQueue(round, client) || null };
 }
 
 /** May this client upload to this round at this moment (ms since the epoch)? */
 export function isHolder({ round }: RunState, roundId: string, client: number, at: number): boolean {
-  if (round?.id !== roundId || round.phase !== 'open' || !round.sending.has(client)) return false;
-  return at < (round.clients.get(client)?.leaseUntil ?? 0);
+  if (round?.id !== roundId || round.phase !== 'open') return false;
+  return at < (round.sending.get(client)?.leaseUntil ?? 0);
 }
 
 /** The grant by which a client holds its slot; null when it holds none. */
 export function grantOf({ round }: RunState, client: number): number | null {
-  return round?.sending.has(client) === true ? (round.clients.get(client)?.grant ?? null) : null;
+  return round?.sending.get(client)?.grant ?? null;
 }
 
 /** The run as the API shows it. Costs as much as the round has clients. Throws a RangeError before RunDefined. */
@@ -62,7 +62,7 @@ export function viewRound(state: RunState, round: RoundState): RoundView {
     complete_at: round.completeAt,
     deadline_at: round.deadlineAt,
     clients: sorted(round.clients.keys()).flatMap((client) => {
-      const record = round.clients.get(client);
+      const record = recordOf(round, client);
       return record === undefined ? [] : viewClient(state, client, record, places.get(client) ?? null);
     }),
     global: viewReceipt(round.global),
@@ -91,8 +91,4 @@ function viewReceipt(receipt: Receipt | null): ReceiptView | null {
   if (receipt === null) return null;
   const { digest, size, mediaType, txId, block } = receipt;
   return { digest, size, media_type: mediaType, tx_id: txId, block };
-}
-
-function queued(round: RoundState): number[] {
-  return sorted(round.queue.keys()).flatMap((ticket) => round.queue.get(ticket) ?? []);
 }

@@ -427,6 +427,16 @@ describe('several peers', () => {
     expect(await ledger.health()).toMatchObject([{ up: false }, { up: true, error: null }]);
   });
 
+  test('when the next lags behind what the first told us, it is asked again', async () => {
+    const ledger = await newLedger({ peers: [gateway, second] });
+    await ledger.closeRound('0-77');
+    gateway.stop();
+    const words = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
+    second.script('endorse', { fails: status.ABORTED, message: 'failed to endorse transaction', details: [words] });
+    await ledger.addModel(model);
+    expect(second.count('endorse')).toBe(2);
+  });
+
   test('when one breaks off in the middle the next sends the same transaction', async () => {
     gateway.onCall = ({ method }) => {
       if (method === 'submit') gateway.stop();
