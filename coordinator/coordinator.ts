@@ -204,11 +204,10 @@ class LedgeredCoordinator implements Coordinator {
   async received(run: string, roundId: string, waitMs: number, signal: AbortSignal): Promise<Received> {
     const id = this.#roundId(this.#state(run), roundId);
     const giveUp = AbortSignal.any([signal, AbortSignal.timeout(waitMs)]);
-    for (;;) {
-      const now = receivedOf(this.#roundView(run, id));
-      if (now.received || now.closed || giveUp.aborted) return now;
+    // A view of a large round costs time, and every event of every run wakes this loop: look at the phase first.
+    while (!giveUp.aborted && this.#isUnderWay(run, id))
       await this.#options.engine.changed(giveUp).catch(() => undefined);
-    }
+    return receivedOf(this.#roundView(run, id));
   }
 
   async invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string> {
@@ -257,6 +256,11 @@ class LedgeredCoordinator implements Coordinator {
     if (roundId !== 'current' && this.#options.journal.round(state.run, roundId) !== null) return roundId;
     const what = roundId === 'current' ? 'has no round yet' : `has no round ${roundId}`;
     throw new FedfabError('unknown_round', `run ${state.run} ${what}`, { run: state.run });
+  }
+
+  #isUnderWay(run: string, roundId: string): boolean {
+    const round = currentRound(this.#state(run));
+    return round?.id === roundId && round.phase !== 'complete';
   }
 
   #roundView(run: string, roundId: string): RoundView {

@@ -61,6 +61,9 @@ interface Stepped extends Entry {
 /** A run is saved whole after this many events: replaying fewer takes a few milliseconds. */
 const eventsPerSnapshot = 1000;
 
+/** For how long a stop waits for submits under way; the ledger client ends what is still waiting then. */
+const stopGraceMs = 5_000;
+
 /** Node's timers overflow above this. */
 const longestTimerMs = 2 ** 31 - 1;
 
@@ -194,17 +197,22 @@ export class Engine {
     await once(this.#changes, 'change', { signal });
   }
 
-  /** Drops timers, retries and waiting work. Idempotent. Events that are journalled but not carried out are taken up by `resume`. */
+  /**
+   * Drops timers, retries and waiting work, and gives what the ledger is doing a moment to end. Idempotent. What is
+   * journalled but not carried out is taken up by the next process's `resume`.
+   */
   async stop(): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     if (this.#inbox.length > 0) this.flush();
     this.#stopping.abort();
-    for (const { timer, boundaries, uploads } of this.#runs.values()) {
+    const busy = [...this.#runs.values()].flatMap(({ timer, boundaries, uploads }) => {
       clearTimeout(timer);
       boundaries.clear();
-      await uploads.onIdle();
-      await boundaries.onIdle();
-    }
+      return [boundaries.onIdle(), uploads.onIdle()];
+    });
+    const late = new AbortController();
+    await Promise.race([Promise.all(busy), sleep(stopGraceMs, undefined, late).catch(() => undefined)]);
+    late.abort();
     this.#changes.emit('change');
   }
 

@@ -271,7 +271,7 @@ class EmbeddedNetwork {
     const child = await spawnNetwork({
       dir: join(this.#config.data_dir, 'network'),
       chaincodes: [{ name: this.#config.ledger.chaincode, dir: chaincodeDir }],
-      log: this.#log.child({ part: 'network' }),
+      log: (level, message, fields) => this.#log[level]({ part: 'network', ...fields }, message),
     });
     this.#child = child;
     void child.exited.then((code) => this.#restart(code));

@@ -95,7 +95,7 @@ export function runProgram(path: string, args: readonly string[], env: Readonly<
 
 /** The environment of a Fabric program: ours, without settings of another Fabric network that would be taken for ours. */
 export function programEnvironment(env: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
-  const others = Object.entries(process.env).filter(([name]) => !/^(CORE_|ORDERER_|CONFIGTX_|FABRIC_)/.test(name));
+  const others = Object.entries(process.env).filter(([name]) => !/^(CORE_|ORDERER_|CONFIGTX_|FABRIC_CFG_PATH$)/.test(name));
   return { ...Object.fromEntries(others), ...env };
 }
 
