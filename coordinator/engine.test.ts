@@ -94,6 +94,8 @@ function newEngine(over: Partial<EngineOptions> = {}): Engine {
       starts.push(start);
       return Promise.resolve();
     },
+    onStep: () => undefined,
+    onIgnored: () => undefined,
     log: newLogger({ level: 'silent', format: 'json' }),
     now: () => now,
     onFatal: (error) => {

@@ -14,7 +14,6 @@ import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step }
 import { FedfabError } from './errors.ts';
 import type { Entry, Journal } from './journal.ts';
 import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
-import { logIgnored, logStep } from './log.ts';
 
 /** What the engine needs from outside. */
 export interface EngineOptions {
@@ -22,6 +21,9 @@ export interface EngineOptions {
   readonly ledger: Ledger;
   /** Sends START; resolves when the broker has it. */
   readonly publishStart: (start: Extract<Effect, { type: 'publishStart' }>, config: RunConfig) => Promise<void>;
+  /** Told of every step of the protocol, and of every event that changed nothing. */
+  readonly onStep: (step: Step) => void;
+  readonly onIgnored: (run: string, ignored: Extract<Effect, { type: 'ignored' }>) => void;
   readonly log: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
@@ -273,13 +275,12 @@ export class Engine {
   }
 
   #carryOut(run: string, effect: Effect): void {
-    const { log } = this.#options;
     switch (effect.type) {
       case 'report':
-        logStep(log, effect.step);
+        this.#options.onStep(effect.step);
         return;
       case 'ignored':
-        logIgnored(log, run, effect);
+        this.#options.onIgnored(run, effect);
         return;
       case 'publishStart':
         void this.#publishStart(run, effect);

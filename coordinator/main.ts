@@ -23,7 +23,9 @@ import { Intake } from './intake.ts';
 import { openJournal } from './journal.ts';
 import { connectLedger } from './ledger/gateway.ts';
 import { readProfile } from './ledger/profile.ts';
+import { logIgnored, logStep } from './log.ts';
 import { MessageProblems } from './message-problems.ts';
+import { newMetrics } from './metrics.ts';
 import { connectMqtt } from './mqtt.ts';
 import type { ServiceState } from './service.ts';
 import { uploadToken } from './tokens.ts';
@@ -97,10 +99,19 @@ class Starting {
 
     const problems = new MessageProblems(this.#log);
     const secret = journal.secret();
+    const metrics = newMetrics();
     let httpUrl = '';
     const engine = new Engine({
       journal,
       ledger,
+      onStep: (step) => {
+        logStep(this.#log, step);
+        metrics.step(step);
+      },
+      onIgnored: (run, ignored) => {
+        logIgnored(this.#log, run, ignored);
+        metrics.ignored(ignored);
+      },
       log: this.#log,
       now: Date.now,
       onFatal: (error) => this.#fail(error),
@@ -180,6 +191,12 @@ class Starting {
       bodyLimit: config.http.body_limit_mb * 2 ** 20,
       publicUrl: config.http.public_url,
       version,
+      metrics: () =>
+        metrics.text({
+          runs: () => coordinator.runs(),
+          problems: () => problems.counts(),
+          brokerConnected: () => mqtt.status().connected,
+        }),
     });
     httpUrl = await this.#listen(http, config);
     this.#started('MQTT', () => mqtt.close());

@@ -540,6 +540,29 @@ describe('syncs to members that have not sent', () => {
   });
 });
 
+describe('READYs that are kept', () => {
+  it('are queued by when they came, however many there are', () => {
+    const clients = Array.from({ length: 40 }, (_, index) => index + 1);
+    const state = after(
+      at(0).defined({ clientsPerRound: 40 }),
+      ...clients.map((client) => at(1).init(client)),
+      ...clients.map((client) => at(2).ready(41 - client)),
+      at(10).opened(),
+    );
+    expect(viewRun(state)).toMatchObject({ sending: [40], ready: clients.slice(0, -1).reverse() });
+  });
+
+  it('are dropped with a client that goes offline', () => {
+    const state = after(...opening, at(5).ready(1), at(6).offline(1), at(10).opened());
+    expect(viewRun(state).round?.clients[0]).toMatchObject({ phase: 'training', offline: true });
+  });
+
+  it('are dropped with their round', () => {
+    const state = after(...opening, at(5).ready(1), at(50).sync(1, { roundIdx: 1 }));
+    expect(state.early.size).toBe(0);
+  });
+});
+
 describe('needsGlobal', () => {
   it.each([
     ['a complete round', complete, undefined, true],
@@ -593,6 +616,17 @@ describe('outstanding', () => {
     ],
     ['CloseRound', [...open({ deadlineMs: 1000 }), ...send(20, 1), at(1010).tick()], [closeRound]],
     ['CloseRound of a round that was given up', [...open(), at(50).sync(3, { roundIdx: 1 })], [closeRound]],
+    [
+      'CloseRound of two rounds that were given up',
+      [...open(), at(50).sync(3, { roundIdx: 1 }), at(20_000).tick(), at(20_001).sync(3, { roundIdx: 2 })],
+      [closeRound, { type: 'closeRound', roundId: '02' }],
+    ],
+    ['nothing of a model when its round is over', [...open(), at(20).ready(1), at(30).send(1), at(40).closed()], []],
+    [
+      'UpdateGlobal that was answered',
+      [...complete, at(50).sync(1, { global: globalSource }), at(60).globalStored()],
+      [],
+    ],
     ['what is left of a lease', [...open(), at(20).ready(1), at(30).ready(2)], [start(1, 1, 50_020)]],
     [
       'a question to the chain, and START to the holder',

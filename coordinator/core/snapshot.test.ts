@@ -8,7 +8,7 @@ const past: readonly (readonly [string, readonly Event[]])[] = [
   ['a run that is not known yet', []],
   ['a burst that comes in', [at(0).defined({ clients: [1, 2, 3] }), at(1).init(1), at(2).ready(2)]],
   ['a queue that one has left', [...open(), at(20).ready(3), at(21).ready(2), at(22).ready(1), at(23).offline(2)]],
-  ['a late receiver', [...open(), at(20).init(4, '9'), at(21).ready(4)]],
+  ['a late receiver', [...open(), at(20).init(4, '9'), at(21).ready(1), at(22).ready(4), at(23).ready(2)]],
   ['a question to the chain', [...open({ window: 2 }), at(20).ready(1), at(21).ready(2), at(30).send(1)]],
   ['a round that was given up', [...open(), at(50).sync(3, { roundIdx: 1 })]],
 ];
@@ -21,7 +21,7 @@ describe('a snapshot', () => {
     const thawed = thaw(json);
     expect(freeze(thawed)).toEqual(json);
     if (state.config !== null) expect(viewRun(thawed)).toEqual(viewRun(state));
-    for (const event of [at(60_050).tick(), at(60_060).ready(1), at(60_070).init(5, '8')]) {
+    for (const event of [at(60_000).extended([4]), at(60_050).tick(), at(60_060).ready(1), at(60_070).init(5, '8')]) {
       expect(step(thawed, event).effects).toEqual(step(state, event).effects);
     }
   });

@@ -19,7 +19,8 @@ export async function joinOrderer(nodes: NativeNodes, orderer: OrdererDefinition
   const args = ['channel', 'join', '--channelID', nodes.definition.channel, '--config-block', block];
   const { status, body } = await osnadmin(nodes, orderer, args);
   // osnadmin is content with any answer.
-  if (status !== 201) throw new Error(`${orderer.name} did not join ${nodes.definition.channel}: status ${status}: ${body}`);
+  if (status !== 201)
+    throw new Error(`${orderer.name} did not join ${nodes.definition.channel}: status ${status}: ${body}`);
 }
 
 async function osnadmin(
@@ -44,7 +45,11 @@ export async function peerChannels(
   peer: PeerDefinition,
 ): Promise<readonly string[]> {
   const { stdout } = await peerCommand(nodes, organization, peer, ['channel', 'list']);
-  return stdout.split('\n').slice(1).map((line) => line.trim()).filter((line) => line !== '');
+  return stdout
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
 }
 
 /** Runs `peer …` against one peer as the administrator of its organisation. */

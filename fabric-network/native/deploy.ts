@@ -9,14 +9,7 @@ import { join } from 'node:path';
 
 import { chaincodeTls } from './crypto.ts';
 import type { OrganizationDefinition } from './definition.ts';
-import {
-  endorserArguments,
-  failedWith,
-  firstOrganization,
-  firstPeer,
-  ordererArguments,
-  peerCommand,
-} from './admin.ts';
+import { endorserArguments, failedWith, firstOrganization, firstPeer, ordererArguments, peerCommand } from './admin.ts';
 import { nativeHost } from './nodes.ts';
 import type { NativeNodes, ServiceDefinition } from './nodes.ts';
 import { chaincodePackage, packageId } from './package.ts';
@@ -83,10 +76,20 @@ export async function deployDefinition(nodes: NativeNodes, sequence: number): Pr
   await initialize(nodes);
 }
 
-async function install(nodes: NativeNodes, organization: OrganizationDefinition, id: string, path: string): Promise<void> {
+async function install(
+  nodes: NativeNodes,
+  organization: OrganizationDefinition,
+  id: string,
+  path: string,
+): Promise<void> {
   await Promise.all(
     organization.peers.map(async (peer) => {
-      const installed = await peerCommand(nodes, organization, peer, [...lifecycleWords, 'queryinstalled', '--output', 'json']);
+      const installed = await peerCommand(nodes, organization, peer, [
+        ...lifecycleWords,
+        'queryinstalled',
+        '--output',
+        'json',
+      ]);
       // A peer refuses a package that it has.
       if (installed.stdout.includes(`"${id}"`)) return;
       await peerCommand(nodes, organization, peer, [...lifecycleWords, 'install', path]);
@@ -94,7 +97,12 @@ async function install(nodes: NativeNodes, organization: OrganizationDefinition,
   );
 }
 
-async function approve(nodes: NativeNodes, organization: OrganizationDefinition, id: string, sequence: number): Promise<void> {
+async function approve(
+  nodes: NativeNodes,
+  organization: OrganizationDefinition,
+  id: string,
+  sequence: number,
+): Promise<void> {
   const { channel, chaincode } = nodes.definition;
   const name = ['--channelID', channel, '--name', chaincode.name];
   const query = ['queryapproved', ...name, '--sequence', String(sequence), '--output', 'json'];

@@ -101,7 +101,11 @@ export interface NativeNodes {
 export const nativeHost: HostOf = () => loopback;
 
 /** How a peer is started. */
-export function peerProcess(nodes: NativeNodes, organization: OrganizationDefinition, peer: PeerDefinition): ProcessSpec {
+export function peerProcess(
+  nodes: NativeNodes,
+  organization: OrganizationDefinition,
+  peer: PeerDefinition,
+): ProcessSpec {
   const settings = peerSettings(organization, peer, placeOf(nodes, peer.name));
   return {
     name: peer.name,
@@ -179,7 +183,11 @@ export function serviceProcess({ dir, material }: NativeNodes, service: ServiceD
  * A number from a node's metrics (Prometheus' text format); null when the node does not tell it (yet).
  * Rejects when the node does not answer.
  */
-export async function metric(operationsPort: number, name: string, labels: Readonly<Record<string, string>> = {}): Promise<number | null> {
+export async function metric(
+  operationsPort: number,
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<number | null> {
   const response = await fetch(`http://${loopback}:${operationsPort}/metrics`, { signal: AbortSignal.timeout(5_000) });
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
   const line = (await response.text())

@@ -15,7 +15,13 @@ export interface ServiceConnection {
 
 /** Makes the package, a `.tar.gz`. */
 export function chaincodePackage(label: string, { address, rootCert }: ServiceConnection): Buffer {
-  const connection = { address, dial_timeout: '10s', tls_required: true, client_auth_required: false, root_cert: rootCert };
+  const connection = {
+    address,
+    dial_timeout: '10s',
+    tls_required: true,
+    client_auth_required: false,
+    root_cert: rootCert,
+  };
   const code = tarGz([['connection.json', JSON.stringify(connection)]]);
   return tarGz([
     ['metadata.json', JSON.stringify({ type: 'ccaas', label, path: '' })],

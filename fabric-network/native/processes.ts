@@ -2,9 +2,18 @@
  * Long-running processes that outlive the command that started them. Each has a record on disk with its process id and
  * its start time: an id alone may be another process's by now, and that one must never be stopped.
  */
-import { spawn } from 'node:child_process';
-import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -76,6 +85,25 @@ export class Processes {
     return pid !== null;
   }
 
+  /** Kills a process of ours as a crash would, and leaves its record. Resolves when it is gone. */
+  async kill(name: string): Promise<void> {
+    const pid = this.pid(name);
+    if (pid !== null) signal(pid, 'SIGKILL');
+    while (this.pid(name) !== null) await sleep(POLL_MS);
+  }
+
+  /** Names of the processes that have been started and not stopped; they may have ended by themselves. */
+  names(): readonly string[] {
+    try {
+      return readdirSync(join(this.#dir, 'run'))
+        .filter((file) => file.endsWith('.json'))
+        .map((file) => file.slice(0, -'.json'.length));
+    } catch {
+      // Nothing has ever been started here.
+      return [];
+    }
+  }
+
   /** Where a process's output goes. */
   logPath(name: string): string {
     return join(this.#dir, 'logs', `${name}.log`);
@@ -131,7 +159,9 @@ export function startTime(pid: number): string | null {
   try {
     if (process.platform === 'linux') {
       // The name, in parentheses, may hold anything; the 3rd field comes after it, and the start time is the 22nd.
-      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
       const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
       return fields[0] === 'Z' || fields[0] === 'X' ? null : `${boot} ${fields[19] ?? ''}`;
     }

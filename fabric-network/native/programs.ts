@@ -79,7 +79,11 @@ export interface Output {
 }
 
 /** Runs a program to its end. Rejects with `ProgramFailed` when it exits with anything but 0. */
-export function runProgram(path: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<Output> {
+export function runProgram(
+  path: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<Output> {
   const { promise, resolve, reject } = Promise.withResolvers<Output>();
   const options = { env: programEnvironment(env), timeout: timeoutMs, maxBuffer: 64 * 2 ** 20 };
   execFile(path, args, options, (error, stdout, stderr) => {
@@ -95,7 +99,9 @@ export function runProgram(path: string, args: readonly string[], env: Readonly<
 
 /** The environment of a Fabric program: ours, without settings of another Fabric network that would be taken for ours. */
 export function programEnvironment(env: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
-  const others = Object.entries(process.env).filter(([name]) => !/^(CORE_|ORDERER_|CONFIGTX_|FABRIC_CFG_PATH$)/.test(name));
+  const others = Object.entries(process.env).filter(
+    ([name]) => !/^(CORE_|ORDERER_|CONFIGTX_|FABRIC_CFG_PATH$)/.test(name),
+  );
   return { ...Object.fromEntries(others), ...env };
 }
 

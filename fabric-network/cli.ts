@@ -1,0 +1,124 @@
+#!/usr/bin/env node
+/** `npm run fabric:up` and its like: the diary's network on Fabric's own programs. Exit codes: 0 done, 1 failed, 2 not understood. */
+import { relative } from 'node:path';
+
+import { Command, Option } from 'commander';
+
+import { profileNames } from './native/definition.ts';
+import type { ProfileName } from './native/definition.ts';
+import { NativeNetwork } from './native/network.ts';
+import type { NetworkStatus, NodeStatus } from './native/network.ts';
+
+interface Flags {
+  readonly dir: string;
+  readonly profile?: ProfileName;
+  readonly ports?: 'diary' | 'free';
+  readonly chaincode?: string;
+  readonly json?: boolean;
+  readonly wipe?: boolean;
+}
+
+const defaultDir = 'fedfab-data/fabric';
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function open({ dir, profile, ports, chaincode }: Flags): NativeNetwork {
+  return new NativeNetwork({
+    dir,
+    ...(profile === undefined ? {} : { profile }),
+    ...(ports === undefined ? {} : { ports }),
+    ...(chaincode === undefined ? {} : { chaincodeDir: chaincode }),
+    log: (_level, message, fields) =>
+      process.stderr.write(
+        `${message} ${Object.values(fields ?? {})
+          .map(String)
+          .join(' ')}\n`,
+      ),
+  });
+}
+
+async function up(flags: Flags): Promise<void> {
+  const network = open(flags);
+  await network.up();
+  const path = relative('', network.profilePath);
+  print('');
+  print(statusText(await network.status()));
+  print('');
+  print('Give the coordinator its connection profile:');
+  print(`  npm start -- --ledger-profile ${path.startsWith('..') ? network.profilePath : path}`);
+}
+
+async function deploy(flags: Flags): Promise<void> {
+  const sequence = await open(flags).deploy();
+  print(`The contract is deployed under sequence ${sequence} with the label fedfab_${sequence}.`);
+}
+
+async function status(flags: Flags): Promise<void> {
+  const found = await open(flags).status();
+  print(flags.json === true ? JSON.stringify(found, null, 2) : statusText(found));
+  if (found.nodes.some(({ pid }) => pid === null)) process.exitCode = 1;
+}
+
+async function down(flags: Flags): Promise<void> {
+  const stopped = await open(flags).down({ wipe: flags.wipe === true });
+  print(stopped.length === 0 ? 'Nothing of this network was running.' : `Stopped: ${stopped.join(', ')}.`);
+  if (flags.wipe === true) print(`Deleted: ${flags.dir}.`);
+}
+
+function statusText({ definition, nodes, sequence, profilePath }: NetworkStatus): string {
+  const width = (of: (node: NodeStatus) => string): number => Math.max(...nodes.map((node) => of(node).length));
+  const names = width(({ name }) => name);
+  const addresses = width(({ address }) => address);
+  const deployed = sequence === null ? 'not known' : sequence === 0 ? 'not deployed' : `sequence ${sequence}`;
+  return [
+    `Channel ${definition.channel}, chaincode ${definition.chaincode.name}: ${deployed}; profile ${definition.profile}`,
+    ...nodes.map(({ name, address, pid, says }) => {
+      const state = pid === null ? 'is down' : `runs (process ${pid})`;
+      return `  ${name.padEnd(names)}  ${address.padEnd(addresses)}  ${state}${says === '' ? '' : `, ${says}`}`;
+    }),
+    `Connection profile: ${profilePath}`,
+  ].join('\n');
+}
+
+function newProgram(): Command {
+  const program = new Command('fabric')
+    .description(
+      "The diary's network on Hyperledger Fabric's own programs, without Docker. Needs peer, orderer, configtxgen and osnadmin of a Fabric release (2.5 or newer) on PATH or in FABRIC_BIN.",
+    )
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showHelpAfterError('(add --help for what there is)')
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+  const command = (name: string, summary: string, run: (flags: Flags) => Promise<void>): Command =>
+    program
+      .command(name)
+      .description(summary)
+      .option('-d, --dir <folder>', 'where the network keeps everything', defaultDir)
+      .action(run);
+  command('up', 'bring the network up, or what of it is down; at the first time make it and deploy the contract', up)
+    .addOption(new Option('-p, --profile <size>', 'its size (default: "full")').choices(profileNames))
+    .addOption(new Option('--ports <which>', 'the diary\'s or free ones (default: "diary")').choices(['diary', 'free']))
+    .option('--chaincode <folder>', 'the contract, where it is not ours');
+  command('deploy', 'upgrade the contract: the next sequence, a new label', deploy).option(
+    '--chaincode <folder>',
+    'the contract, where it is not ours',
+  );
+  command('status', 'tell how every node is; exit code 1 when one is down', status).option(
+    '--json',
+    'print JSON, for programs',
+  );
+  command('down', 'stop what was started here, and nothing else', down).option(
+    '--wipe',
+    'delete the network with its ledger',
+  );
+  return program;
+}
+
+try {
+  await newProgram().parseAsync();
+} catch (error) {
+  process.stderr.write(`fabric: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,404 @@
+/**
+ * The diary's network on Fabric's own programs, on this machine and without Docker: brings it up, deploys the contract,
+ * tells how it is, and takes it down. Everything it has lies in one folder; each step is done only where it has not been
+ * done, so that `up` also mends a network that is half up, and takes up what a crash broke off.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { newProfile } from '../embedded/connection-profile.ts';
+import { silent } from '../embedded/log.ts';
+import type { Log } from '../embedded/log.ts';
+import { joinOrderer, ordererChannels, peerChannels, peerCommand } from './admin.ts';
+import { openGenesisBlock } from './channel.ts';
+import { openMaterial } from './crypto.ts';
+import { defineNetwork } from './definition.ts';
+import type {
+  BatchDefinition,
+  NetworkDefinition,
+  OrdererDefinition,
+  OrganizationDefinition,
+  PeerDefinition,
+  ProfileName,
+} from './definition.ts';
+import { committedSequence, deployDefinition, openPackage, serviceOf } from './deploy.ts';
+import {
+  metric,
+  nativeHost,
+  ordererProcess,
+  peerProcess,
+  serviceName,
+  servicePrefix,
+  serviceProcess,
+} from './nodes.ts';
+import type { NativeNodes } from './nodes.ts';
+import { isFree, loopback, withFreePorts } from './ports.ts';
+import { probeGateway } from './probe.ts';
+import { Processes } from './processes.ts';
+import type { ProcessSpec } from './processes.ts';
+import { findPrograms } from './programs.ts';
+import type { Programs } from './programs.ts';
+import { waitFor } from './wait.ts';
+
+const ownChaincode = fileURLToPath(new URL('../../chaincode', import.meta.url));
+
+/** Which network, and where. */
+export interface NativeOptions {
+  /** Everything the network keeps lies here. */
+  readonly dir: string;
+  /** The size of a new network; `full` unless given. A network that is there keeps its size, and must be of this one. */
+  readonly profile?: ProfileName;
+  /** Ports of a new network: the diary's unless given, or any that are free. */
+  readonly ports?: 'diary' | 'free';
+  /** How a new network cuts its blocks. */
+  readonly batch?: Partial<BatchDefinition>;
+  /** Folder with the contract's `package.json`; ours unless given. */
+  readonly chaincodeDir?: string;
+  /** Found on PATH or in FABRIC_BIN unless given. */
+  readonly programs?: Programs;
+  readonly log?: Log;
+}
+
+/** How one process of the network is. */
+export interface NodeStatus {
+  readonly name: string;
+  readonly kind: 'orderer' | 'peer' | 'chaincode';
+  /** `host:port` */
+  readonly address: string;
+  /** Null when it does not run. */
+  readonly pid: number | null;
+  /** What it says of itself, in words: the height of its chain, whether it leads. Empty when it says nothing. */
+  readonly says: string;
+}
+
+/** How the network is. */
+export interface NetworkStatus {
+  readonly definition: NetworkDefinition;
+  readonly nodes: readonly NodeStatus[];
+  /** The chaincode's sequence on the channel; null when no peer tells. */
+  readonly sequence: number | null;
+  readonly profilePath: string;
+}
+
+/** The network of a folder. */
+export class NativeNetwork {
+  readonly dir: string;
+  readonly #options: NativeOptions;
+  readonly #processes: Processes;
+  readonly #log: Log;
+
+  constructor(options: NativeOptions) {
+    this.#options = options;
+    this.dir = resolve(options.dir);
+    this.#processes = new Processes(this.dir);
+    this.#log = options.log ?? silent;
+  }
+
+  /** Path of the connection profile that `up` writes. */
+  get profilePath(): string {
+    return join(this.dir, 'connection.json');
+  }
+
+  /**
+   * Brings everything up that is not: certificates, channel, nodes, the contract's first deployment. Rejects with one
+   * sentence that says what did not work; what had been started goes on running, for `up` or `down`.
+   */
+  async up(): Promise<void> {
+    const nodes = await this.#open(await this.#openDefinition());
+    const { definition } = nodes;
+    const block = await openGenesisBlock(this.dir, definition, nodes.material, {
+      programs: nodes.programs,
+      hostOf: nativeHost,
+    });
+    await this.#startOrderers(nodes, block);
+    await this.#startPeers(nodes, block);
+    const sequence = await committedSequence(nodes);
+    if (sequence === 0) await this.#deploy(nodes, 1);
+    else await this.#startServices(nodes, sequence);
+    await this.#gatewaysReady(nodes);
+    this.#writeProfile(nodes);
+  }
+
+  /** Deploys the contract as it is now under the next sequence and a new label; the new sequence. */
+  async deploy(): Promise<number> {
+    const nodes = await this.#open(this.#definition());
+    const sequence = (await committedSequence(nodes)) + 1;
+    await this.#deploy(nodes, sequence);
+    await this.#gatewaysReady(nodes);
+    return sequence;
+  }
+
+  /** Asks every process how it is. */
+  async status(): Promise<NetworkStatus> {
+    const definition = this.#definition();
+    const nodes = await this.#open(definition);
+    const sequence = await committedSequence(nodes).catch(() => null);
+    const status = [
+      ...definition.orderers.map((orderer) => this.#ordererStatus(definition, orderer)),
+      ...definition.organizations.flatMap(({ peers }) => peers.map((peer) => this.#peerStatus(definition, peer))),
+      ...definition.organizations.map((organization) => this.#serviceStatus(nodes, organization, sequence ?? 1)),
+    ];
+    return { definition, nodes: await Promise.all(status), sequence, profilePath: this.profilePath };
+  }
+
+  /** Stops what was started here, and nothing else; the names of what ran. With `wipe`, deletes the folder, too. */
+  async down({ wipe = false }: { readonly wipe?: boolean } = {}): Promise<readonly string[]> {
+    const names = this.#processes.names();
+    const isService = (name: string): boolean => name.startsWith(servicePrefix);
+    // Clients of a service go before it: first the peers and orderers, then the chaincodes.
+    const stopped = [
+      ...(await this.#stop(names.filter((name) => !isService(name)))),
+      ...(await this.#stop(names.filter(isService))),
+    ];
+    if (wipe) this.#wipe();
+    return stopped;
+  }
+
+  /** SIGKILLs one process, as a crash would end it; for tests. Resolves when it is gone. */
+  async kill(name: string): Promise<void> {
+    await this.#processes.kill(name);
+  }
+
+  /** Names of the processes that were started here and have not been stopped. */
+  processes(): readonly string[] {
+    return this.#processes.names();
+  }
+
+  async #stop(names: readonly string[]): Promise<readonly string[]> {
+    const ran = await Promise.all(names.map((name) => this.#processes.stop(name)));
+    return names.filter((_, index) => ran[index]);
+  }
+
+  #wipe(): void {
+    // Only what looks like a network of ours is deleted: `--dir` may have been mistyped.
+    if (!existsSync(this.#definitionPath)) return;
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  get #definitionPath(): string {
+    return join(this.dir, 'network.json');
+  }
+
+  /** The definition of the network that is there. */
+  #definition(): NetworkDefinition {
+    if (!existsSync(this.#definitionPath)) {
+      throw new Error(`There is no Fabric network in ${this.dir}; \`fabric:up\` makes one.`);
+    }
+    // Written by #openDefinition and by nobody else.
+    return JSON.parse(readFileSync(this.#definitionPath, 'utf8')) as NetworkDefinition;
+  }
+
+  async #openDefinition(): Promise<NetworkDefinition> {
+    const { profile, ports = 'diary', batch = {} } = this.#options;
+    if (existsSync(this.#definitionPath)) {
+      const definition = this.#definition();
+      if (profile !== undefined && profile !== definition.profile) {
+        throw new Error(
+          `${this.dir} has a network of the profile ${definition.profile}, not ${profile}: name another folder, or remove this one with \`fabric:down --wipe\`.`,
+        );
+      }
+      return definition;
+    }
+    // Before anything is written: a machine without Fabric is left as it was.
+    this.#programs();
+    const diary = defineNetwork({ batch, ...(profile === undefined ? {} : { profile }) });
+    const definition = ports === 'free' ? await withFreePorts(diary) : diary;
+    mkdirSync(this.dir, { recursive: true });
+    writeWhole(this.#definitionPath, definition);
+    return definition;
+  }
+
+  #programs(): Programs {
+    return this.#options.programs ?? findPrograms();
+  }
+
+  async #open(definition: NetworkDefinition): Promise<NativeNodes> {
+    const programs = this.#programs();
+    return { dir: this.dir, definition, programs, material: await openMaterial(join(this.dir, 'crypto'), definition) };
+  }
+
+  async #startOrderers(nodes: NativeNodes, block: string): Promise<void> {
+    const { channel, orderers } = nodes.definition;
+    for (const orderer of orderers) {
+      await this.#start(ordererProcess(nodes, orderer), [orderer.port, orderer.adminPort, orderer.operationsPort]);
+    }
+    await Promise.all(
+      orderers.map(async (orderer) => {
+        let joined: readonly string[] = [];
+        await this.#waitForProcess(orderer.name, 'answers', async () => {
+          joined = await ordererChannels(nodes, orderer);
+          return true;
+        });
+        if (!joined.includes(channel)) await joinOrderer(nodes, orderer, block);
+      }),
+    );
+    await waitFor({ what: 'an orderer that leads', check: async () => (await leaders(nodes.definition)) === 1 });
+  }
+
+  async #startPeers(nodes: NativeNodes, block: string): Promise<void> {
+    const { channel, organizations } = nodes.definition;
+    const members = organizations.flatMap((organization) => organization.peers.map((peer) => ({ organization, peer })));
+    for (const { organization, peer } of members) {
+      await this.#start(peerProcess(nodes, organization, peer), [peer.port, peer.operationsPort]);
+    }
+    await Promise.all(
+      members.map(async ({ organization, peer }) => {
+        let joined: readonly string[] = [];
+        await this.#waitForProcess(peer.name, 'answers', async () => {
+          joined = await peerChannels(nodes, organization, peer);
+          return true;
+        });
+        if (!joined.includes(channel)) await peerCommand(nodes, organization, peer, ['channel', 'join', '-b', block]);
+      }),
+    );
+    await Promise.all(
+      members.map(({ peer }) =>
+        this.#waitForProcess(peer.name, 'knows the other peers', async () => {
+          const known = await metric(peer.operationsPort, 'gossip_membership_total_peers_known', { channel });
+          return known === members.length - 1;
+        }),
+      ),
+    );
+  }
+
+  async #deploy(nodes: NativeNodes, sequence: number): Promise<void> {
+    this.#log('info', 'deploying the contract', { sequence });
+    await this.#startServices(nodes, sequence);
+    await deployDefinition(nodes, sequence);
+    await this.#heightsAgree(nodes);
+    const superseded = nodes.definition.organizations.map((organization) => serviceName(organization, sequence - 1));
+    await this.#stop(superseded);
+  }
+
+  /** Starts the services of a deployment, of all organisations. */
+  async #startServices(nodes: NativeNodes, sequence: number): Promise<void> {
+    const { organizations } = nodes.definition;
+    const chaincodeDir = resolve(this.#options.chaincodeDir ?? ownChaincode);
+    for (const organization of organizations) {
+      const made = openPackage(nodes, organization, sequence);
+      const service = serviceOf(organization, sequence, made, chaincodeDir);
+      await this.#start(serviceProcess(nodes, service), [made.port]);
+    }
+    await Promise.all(
+      organizations.map((organization) => {
+        const { port } = openPackage(nodes, organization, sequence);
+        const name = serviceName(organization, sequence);
+        return this.#waitForProcess(name, 'listens', async () => !(await isFree(port)));
+      }),
+    );
+  }
+
+  async #start(spec: ProcessSpec, ports: readonly number[]): Promise<void> {
+    if (this.#processes.pid(spec.name) !== null) return;
+    for (const port of ports) {
+      if (await isFree(port)) continue;
+      throw new Error(
+        `${loopback}:${port}, which ${spec.name} needs, is taken by another program: stop that one, or choose \`--ports free\` for a new network.`,
+      );
+    }
+    this.#log('info', 'starting', { node: spec.name });
+    this.#processes.start(spec);
+  }
+
+  async #waitForProcess(name: string, what: string, check: () => Promise<boolean>): Promise<void> {
+    const hopeless = (): string | null =>
+      this.#processes.pid(name) === null
+        ? `${name} ended while it was started; its log (${this.#processes.logPath(name)}) ends with:\n${this.#processes.lastLines(name)}`
+        : null;
+    await waitFor({ what: `that ${name} ${what}`, check, hopeless });
+  }
+
+  /** Every peer has every block: what was committed is known wherever a client asks. */
+  async #heightsAgree({ definition }: NativeNodes): Promise<void> {
+    await waitFor({
+      what: 'that all peers have the same blocks',
+      check: async () => {
+        const peers = definition.organizations.flatMap((organization) => organization.peers);
+        const heights = await Promise.all(peers.map((peer) => height(definition, peer)));
+        return heights.every((one) => one !== null && one === heights[0]);
+      },
+    });
+  }
+
+  /** Every peer's gateway finds endorsers of both organisations, and their chaincodes answer. */
+  async #gatewaysReady({ definition, material: { membership } }: NativeNodes): Promise<void> {
+    const { channel, chaincode, organizations } = definition;
+    const members = organizations.flatMap(({ domain, peers }) => peers.map((peer) => ({ domain, peer })));
+    await Promise.all(
+      members.map(({ domain, peer: { name, port } }) =>
+        this.#waitForProcess(name, 'has transactions endorsed', async () => {
+          const address = `${nativeHost(name)}:${port}`;
+          const user = `coordinator@${domain}`;
+          await probeGateway({ membership, peer: name, address, user, channel, chaincode: chaincode.name });
+          return true;
+        }),
+      ),
+    );
+  }
+
+  #writeProfile({ definition, material: { dir, membership } }: NativeNodes): void {
+    const { channel, chaincode, organizations } = definition;
+    const profile = newProfile({
+      channel,
+      chaincodes: [chaincode.name],
+      endpoints: organizations.flatMap(({ mspId, peers }) =>
+        peers.map(({ name, port }) => ({ peer: name, mspId, address: `${nativeHost(name)}:${port}` })),
+      ),
+      membership,
+      tlsRootPath: (peer) => {
+        const domain = peer.slice(peer.indexOf('.') + 1);
+        return join(dir, 'peerOrganizations', domain, 'tlsca', `tlsca.${domain}-cert.pem`);
+      },
+    });
+    writeWhole(this.profilePath, { ...profile, name: 'fedfab-fabric' });
+  }
+
+  async #ordererStatus(definition: NetworkDefinition, orderer: OrdererDefinition): Promise<NodeStatus> {
+    const { name, port, operationsPort } = orderer;
+    const labels = { channel: definition.channel };
+    const says = await Promise.all([
+      metric(operationsPort, 'consensus_etcdraft_committed_block_number', labels),
+      metric(operationsPort, 'consensus_etcdraft_is_leader', labels),
+    ])
+      .then(([block, leads]) => `block ${block ?? '?'}, ${leads === 1 ? 'leads' : 'follows'}`)
+      .catch(() => '');
+    return { name, kind: 'orderer', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
+  }
+
+  async #peerStatus(definition: NetworkDefinition, peer: PeerDefinition): Promise<NodeStatus> {
+    const { name, port } = peer;
+    const says = await height(definition, peer)
+      .then((blocks) => (blocks === null ? 'not in the channel' : `${blocks} blocks`))
+      .catch(() => '');
+    return { name, kind: 'peer', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
+  }
+
+  async #serviceStatus(
+    nodes: NativeNodes,
+    organization: OrganizationDefinition,
+    sequence: number,
+  ): Promise<NodeStatus> {
+    const name = serviceName(organization, sequence);
+    const { label, port } = openPackage(nodes, organization, sequence);
+    const says = (await isFree(port)) ? '' : label;
+    return { name, kind: 'chaincode', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
+  }
+}
+
+async function leaders({ channel, orderers }: NetworkDefinition): Promise<number> {
+  const leading = await Promise.all(
+    orderers.map(({ operationsPort }) => metric(operationsPort, 'consensus_etcdraft_is_leader', { channel })),
+  );
+  return leading.filter((one) => one === 1).length;
+}
+
+function height({ channel }: NetworkDefinition, { operationsPort }: PeerDefinition): Promise<number | null> {
+  return metric(operationsPort, 'ledger_blockchain_height', { channel });
+}
+
+/** Readers see the old file or the new one. */
+function writeWhole(path: string, content: object): void {
+  writeFileSync(`${path}.new`, `${JSON.stringify(content, null, 2)}\n`);
+  renameSync(`${path}.new`, path);
+}
