@@ -12,7 +12,7 @@ import { currentRound, freeze, initialState, nextDeadline, outstanding, step, th
 import type { RoundState, RunState } from './core/run.ts';
 import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
-import type { Entry, Journal } from './journal.ts';
+import type { Entry, History, Journal } from './journal.ts';
 import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
 
 /** What the engine needs from outside. */
@@ -86,7 +86,7 @@ export class Engine {
   recover(): void {
     const { journal, log } = this.#options;
     for (const run of journal.runs()) {
-      const { snapshot, events } = journal.history(run);
+      const { snapshot, events } = readable(journal.history(run)) ?? journal.history(run, { whole: true });
       let state = snapshot === null ? initialState(run) : thaw(snapshot);
       for (const event of events) state = step(state, event).state;
       this.#runs.set(run, { ...newRunning(state), unsaved: events.length });
@@ -426,6 +426,17 @@ export class Engine {
       // Not lost: each SEND, each lease that ends and the contract's own events ask again.
       log.warn({ run, err: error }, 'could not ask the chain for models that came in while the coordinator was away');
     }
+  }
+}
+
+/** Null for a snapshot of an earlier version: the events that it stands for are all still there. */
+function readable(history: History): History | null {
+  try {
+    if (history.snapshot !== null) thaw(history.snapshot);
+    return history;
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
   }
 }
 

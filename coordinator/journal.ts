@@ -99,9 +99,10 @@ export class Journal implements TransactionLog {
     return rows.map((row) => text(row['run']));
   }
 
-  /** What a run's state is rebuilt from. */
-  history(run: string): History {
-    const snapshot = this.#prepare('SELECT event_id, state FROM snapshots WHERE run = ?').get(run);
+  /** What a run's state is rebuilt from; `whole`: from its first event on, whatever snapshot there is. */
+  history(run: string, { whole = false } = {}): History {
+    const found = this.#prepare('SELECT event_id, state FROM snapshots WHERE run = ?').get(run);
+    const snapshot = whole ? undefined : found;
     const after = snapshot === undefined ? 0 : integer(snapshot['event_id']);
     const rows = this.#prepare('SELECT event FROM events WHERE run = ? AND id > ? ORDER BY id').all(run, after);
     return {

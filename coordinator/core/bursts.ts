@@ -171,7 +171,8 @@ function askGlobal(state: RunState, source: GlobalSource | undefined, out: Out):
 
 function beginRound(before: RunState, event: Burst, idx: number, resynced: readonly number[] = []): RunState {
   const { at, nonce, client } = event;
-  const round = newRound(`${before.config?.serverId ?? 0}${nonce}`, idx, at);
+  const expected = event.type === 'Sync' ? membersOf(before.round) : null;
+  const round = newRound(`${before.config?.serverId ?? 0}${nonce}`, idx, expected, at);
   const clients = round.clients.withMutations((map) => {
     for (const receiver of [...resynced, client]) map.set(receiver, newClient(at));
   });
@@ -179,6 +180,11 @@ function beginRound(before: RunState, event: Burst, idx: number, resynced: reado
     .filter(({ roundIdx }) => roundIdx === null || roundIdx >= idx)
     .map((kept) => (kept.roundIdx === null ? { ...kept, roundIdx: idx } : kept));
   return { ...before, early, ended: archive(before), round: { ...round, clients } };
+}
+
+/** How many took part in a round that went to the chain: FedML's clients per round do not change within a run. */
+function membersOf(round: RoundState | null): number | null {
+  return round === null || round.openedAt === null ? null : round.clients.size;
 }
 
 function archive({ ended, round }: RunState): readonly EndedRound[] {
@@ -199,7 +205,10 @@ function join(state: RunState, round: RoundState, client: number, at: number, ou
 export function finish(before: RunState, event: EventOf<'Finish'>, out: Out): RunState {
   if (before.phase === 'finished') return ignore(before, event, 'run-finished', out);
   if (before.phase === 'idle') return ignore(before, event, 'no-round', out);
-  return finishRun(endRound(serverIsBack(before, event.at, out), 'superseded', event.at, out), event.at, out);
+  const state = serverIsBack(before, event.at, out);
+  // FedML syncs once more after its last round. Where `rounds` is not known that looks like a round, but none was meant.
+  if (state.round?.phase === 'gathering') return finishRun({ ...state, round: null }, event.at, out);
+  return finishRun(endRound(state, 'superseded', event.at, out), event.at, out);
 }
 
 function finishRun(state: RunState, at: number, out: Out): RunState {

@@ -476,6 +476,13 @@ const rows: Record<string, readonly Row[]> = {
       round: '01 0 closing',
     },
     {
+      what: 'READY of the holder past the deadline, before its tick: no START again',
+      given: [...open({ deadlineMs: 1000 }), ...send(20, 1), at(30).ready(2)],
+      event: at(1010).ready(2),
+      effects: [closeRound, ignored('Ready', 'round-over', 2)],
+      round: '01 0 closing',
+    },
+    {
       what: 'the server goes on while it closes: it met its quorum',
       given: [...open({ deadlineMs: 1000 }), ...send(20, 1), at(1010).tick()],
       event: at(1012).sync(1),
@@ -537,6 +544,42 @@ describe('syncs to members that have not sent', () => {
   it('do not count when they were long ago: those were repetitions', () => {
     const state = after(...moving, at(20_000).sync(1));
     expect(viewRun(state).round?.clients.map(({ client }) => client)).toEqual([1]);
+  });
+});
+
+describe('a run of which nobody said how many take part', () => {
+  const unknown = [
+    at(0).defined({ clientsPerRound: null, rounds: null }),
+    ...[1, 2].map((client) => at(client).init(client)),
+    at(2_100).tick(),
+    at(2_110).opened(),
+    ...send(2_120, 1),
+    ...send(2_130, 2),
+  ];
+  const next = '02';
+
+  it('waits for quiet in its first round only: later bursts are whole at the size of the one before', () => {
+    const first = step(after([...unknown]), at(3_000).sync(1)).state;
+    const { effects } = step(first, at(3_001).sync(2));
+    expect(effects).toEqual([
+      newRound(next, 1, [1, 2]),
+      at(3_001).toldIn({ step: 'round-opening', clients: [1, 2] }, next, 1),
+    ]);
+  });
+
+  it('takes a further receiver in as a late one', () => {
+    const opening = after([...unknown, at(3_000).sync(1), at(3_001).sync(2)]);
+    expect(step(opening, at(3_002).sync(3)).effects).toContainEqual({
+      type: 'extendRound',
+      roundId: next,
+      clients: [3],
+    });
+  });
+
+  it('ends at FINISH as if the last sync had started nothing', () => {
+    const { state, effects } = step(after([...unknown, at(3_000).sync(1)]), at(3_001).finish());
+    expect(effects).toEqual([at(3_001).told({ step: 'run-finished', generation: 1, rounds: 1 })]);
+    expect(viewRun(state)).toMatchObject({ phase: 'finished', round: null });
   });
 });
 

@@ -19,9 +19,9 @@ export function quietMs({ config }: RunState): number {
   return config === null || config.clientsPerRound === null ? quiet : Math.max(quiet, shortestPartialQuietMs);
 }
 
-/** All receivers are there, as far as anybody said how many there are. */
-function isWhole({ config, allowed }: RunState, { clients }: RoundState): boolean {
-  const perRound = config?.clientsPerRound ?? null;
+/** All receivers are there, as far as anybody said how many there are, or the round before tells. */
+function isWhole({ config, allowed }: RunState, { clients, expected }: RoundState): boolean {
+  const perRound = config?.clientsPerRound ?? expected;
   return perRound !== null && clients.size >= Math.min(perRound, allowed?.size ?? perRound);
 }
 

@@ -22,7 +22,8 @@ const handlers: { readonly [T in Event['type']]: Handler<EventOf<T>> } = {
   RunDefined: runDefined,
   Init: init,
   Sync: sync,
-  Ready: ready,
+  // A deadline may be past without its tick having come: no START goes out any more.
+  Ready: (state, event, out) => ready(settle(state, event.at, out), event, out),
   Send: send,
   ClientOnline: clientOnline,
   ClientOffline: clientOffline,

@@ -62,6 +62,8 @@ export interface RoundState {
   /** The chain's key. */
   readonly id: string;
   readonly idx: number;
+  /** How many took part in the round before: as many make this burst whole where the configuration does not say. */
+  readonly expected: number | null;
   readonly phase: RoundPhase;
   readonly end: RoundEnd | null;
   /** The contract refused NewRound: nothing happens here until the next burst. */
@@ -164,10 +166,11 @@ export function initialState(run: string): RunState {
 }
 
 /** A round of which no receiver is known yet. */
-export function newRound(id: string, idx: number, at: number): RoundState {
+export function newRound(id: string, idx: number, expected: number | null, at: number): RoundState {
   return {
     id,
     idx,
+    expected,
     phase: 'gathering',
     end: null,
     failed: false,

@@ -5,16 +5,9 @@
  * What Fabric asks of several peers happens here in one process: see `endorser.ts`.
  */
 import { status } from '@grpc/grpc-js';
-import type {
-  handleServerStreamingCall,
-  handleUnaryCall,
-  MethodDefinition,
-  Server,
-  ServerWritableStream,
-} from '@grpc/grpc-js';
+import type { Server } from '@grpc/grpc-js';
 import { gateway, orderer as ab, peer } from '@hyperledger/fabric-protos';
 import protobuf from 'google-protobuf';
-import { once } from 'node:events';
 
 import type { Chaincode } from './chaincode-process.ts';
 import { prepareTransaction, simulate, succeeded } from './endorser.ts';
@@ -23,10 +16,12 @@ import { silent } from './log.ts';
 import type { Log } from './log.ts';
 import { BroadcastError } from './orderer.ts';
 import type { Orderer } from './orderer.ts';
-import { checkProposal, readProposal, unmarshal, unsatisfied } from './proposal.ts';
+import { checkProposal, isReader, readProposal, unmarshal, unsatisfied } from './proposal.ts';
 import type { Proposal } from './proposal.ts';
 import { chaincodeActionOf, openEnvelope } from './protos.ts';
-import { messageOf, RpcError, toServiceError } from './rpc-error.ts';
+import { method, send, streaming, unary } from './rpc-call.ts';
+import type { StreamingCall } from './rpc-call.ts';
+import { messageOf, RpcError } from './rpc-error.ts';
 import type { Channel, CommittedBlock, Identity, Membership, SigningIdentity } from './types.ts';
 import { asBuffer, field, join } from './wire.ts';
 
@@ -149,7 +144,7 @@ class GatewayService {
     return response.serializeBinary();
   }
 
-  async chaincodeEvents(call: EventStream, signal: AbortSignal): Promise<void> {
+  async chaincodeEvents(call: StreamingCall, signal: AbortSignal): Promise<void> {
     const signed = decoded('chaincode events', call.request, gateway.SignedChaincodeEventsRequest);
     if (signed.getRequest_asU8().length === 0) {
       throw new RpcError(status.INVALID_ARGUMENT, 'a chaincode events request is required');
@@ -279,8 +274,7 @@ class GatewayService {
       this.#log('info', 'request refused', { reason: messageOf(error) });
       return false;
     }
-    if (identity.role === 'orderer') return false;
-    return identity.verify(signed.getRequest_asU8(), signed.getSignature_asU8());
+    return isReader(identity) && identity.verify(signed.getRequest_asU8(), signed.getSignature_asU8());
   }
 
   /**
@@ -307,7 +301,6 @@ class GatewayService {
 }
 
 type SignedRequest = gateway.SignedCommitStatusRequest | gateway.SignedChaincodeEventsRequest;
-type EventStream = ServerWritableStream<Uint8Array, Uint8Array>;
 
 /**
  * Picks the events of one chaincode out of block after block: of valid transactions only, and only of those after a
@@ -334,10 +327,6 @@ function eventsResponse(block: number, events: peer.ChaincodeEvent[]): Uint8Arra
   response.setBlockNumber(block);
   response.setEventsList(events);
   return response.serializeBinary();
-}
-
-async function send(call: EventStream, response: Uint8Array, signal: AbortSignal): Promise<void> {
-  if (!call.write(response)) await once(call, 'drain', { signal });
 }
 
 function noConfig(channel: string): string {
@@ -390,60 +379,10 @@ function decoded<T>(name: string, bytes: Uint8Array, type: { deserializeBinary(b
   }
 }
 
-/** Requests and responses stay bytes until a handler looks at them: malformed ones get a clear answer. */
-function method(name: string, responseStream: boolean): MethodDefinition<Uint8Array, Uint8Array> {
-  const asIs = (bytes: Buffer): Uint8Array => bytes;
-  return {
-    path: `/gateway.Gateway/${name}`,
-    requestStream: false,
-    responseStream,
-    requestSerialize: asBuffer,
-    requestDeserialize: asIs,
-    responseSerialize: asBuffer,
-    responseDeserialize: asIs,
-  };
-}
-
 const definition = {
-  evaluate: method('Evaluate', false),
-  endorse: method('Endorse', false),
-  submit: method('Submit', false),
-  commitStatus: method('CommitStatus', false),
-  chaincodeEvents: method('ChaincodeEvents', true),
+  evaluate: method('/gateway.Gateway/Evaluate'),
+  endorse: method('/gateway.Gateway/Endorse'),
+  submit: method('/gateway.Gateway/Submit'),
+  commitStatus: method('/gateway.Gateway/CommitStatus'),
+  chaincodeEvents: method('/gateway.Gateway/ChaincodeEvents', { responses: true }),
 };
-
-function unary(
-  closing: AbortSignal,
-  handle: (request: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>,
-): handleUnaryCall<Uint8Array, Uint8Array> {
-  return (call, callback) => {
-    handle(call.request, callSignal(call, closing)).then(
-      (response) => callback(null, response),
-      (error: unknown) => callback(toServiceError(error)),
-    );
-  };
-}
-
-function streaming(
-  closing: AbortSignal,
-  handle: (call: EventStream, signal: AbortSignal) => Promise<void>,
-): handleServerStreamingCall<Uint8Array, Uint8Array> {
-  return (call) => {
-    handle(call, callSignal(call, closing)).catch((error: unknown) => {
-      call.emit('error', toServiceError(error));
-    });
-  };
-}
-
-/** One for all: grpc-js says "cancelled" at the end of every call, and a stack trace each would cost more than the rest. */
-const callCancelled = new RpcError(status.CANCELLED, 'the call was cancelled');
-
-/** Aborted when the client cancels, its deadline passes, or the network closes. */
-function callSignal(
-  call: { on(event: 'cancelled', listener: () => void): unknown },
-  closing: AbortSignal,
-): AbortSignal {
-  const cancelled = new AbortController();
-  call.on('cancelled', () => cancelled.abort(callCancelled));
-  return AbortSignal.any([cancelled.signal, closing]);
-}

@@ -12,6 +12,7 @@ import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { openChannel } from './channel.ts';
 import { startChaincode } from './chaincode-process.ts';
 import type { Chaincode, ChaincodeOptions } from './chaincode-process.ts';
+import { addDeliver } from './deliver.ts';
 import { addGateway } from './gateway.ts';
 import { openMembership } from './identities.ts';
 import { lockDirectory } from './lock.ts';
@@ -178,13 +179,9 @@ class EmbeddedNetwork {
     const endpoint = { peer: name, mspId, address: addressOf(reachable(this.#host()), port) };
     this.#endpoints.push(endpoint);
     // In the same turn of the event loop as the bind, so that no call can come before the service is there.
-    addGateway(server, {
-      peer: { name, mspId, address: endpoint.address },
-      ...shared,
-      chaincodes: this.#chaincodes,
-      closing: this.#closing.signal,
-      log: this.#log,
-    });
+    const common = { ...shared, closing: this.#closing.signal, log: this.#log };
+    addGateway(server, { peer: { name, mspId, address: endpoint.address }, ...common, chaincodes: this.#chaincodes });
+    addDeliver(server, common);
   }
 
   /** A port asked for, else the one of the last start, else any. */

@@ -15,6 +15,7 @@ import { openEnvelope } from './protos.ts';
 import type { OpenedEnvelope } from './protos.ts';
 import { messageOf } from './rpc-error.ts';
 import type { Channel, CommittedBlock, Membership } from './types.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** How blocks are cut; Fabric's `BatchSize` and `BatchTimeout`. */
 export interface BatchOptions {
@@ -139,6 +140,12 @@ export class Orderer {
 
   /** Resolves when there is a block of this number, at once if there is. Rejects with the signal's reason. */
   async block(number: number, signal: AbortSignal): Promise<CommittedBlock> {
+    await this.reached(number, signal);
+    return this.#channel.committed(number);
+  }
+
+  /** As `block`, for those who read the block themselves. */
+  async reached(number: number, signal: AbortSignal): Promise<void> {
     while (this.#channel.height <= number) {
       const { promise, resolve } = Promise.withResolvers<undefined>();
       const watcher = (): void => resolve(undefined);
@@ -149,7 +156,6 @@ export class Orderer {
         this.#watchers.delete(watcher);
       }
     }
-    return this.#channel.committed(number);
   }
 
   /** Commits what is pending, and takes nothing more. Idempotent. */
@@ -253,17 +259,5 @@ function openedOrRefused(envelope: Uint8Array): OpenedEnvelope {
 function reject(batch: readonly Pending[], failure: Error): void {
   for (const pending of batch) {
     pending.reject(new BroadcastError('SERVICE_UNAVAILABLE', failure.message, { cause: failure }));
-  }
-}
-
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }

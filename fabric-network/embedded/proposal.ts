@@ -80,6 +80,11 @@ export function isWriter(identity: Identity): boolean {
   return identity.role === 'client' || identity.role === 'admin';
 }
 
+/** May this identity read the channel's blocks and events? Fabric's default `Readers`: every member but the orderers. */
+export function isReader(identity: Identity): boolean {
+  return identity.role !== 'orderer';
+}
+
 /** What the endorsements are over: SHA-256 of both headers and of the payload without transient data. */
 export function proposalHash(proposal: Proposal): Uint8Array {
   return proposalHashOf(proposal.channelHeader, proposal.signatureHeader, proposal.publicPayload);

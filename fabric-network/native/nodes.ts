@@ -179,19 +179,37 @@ export function serviceProcess({ dir, material }: NativeNodes, service: ServiceD
   };
 }
 
-/**
- * A number from a node's metrics (Prometheus' text format); null when the node does not tell it (yet).
- * Rejects when the node does not answer.
- */
+/** One value of a node's metrics. */
+export interface Metric {
+  readonly labels: ReadonlyMap<string, string>;
+  readonly value: number;
+}
+
+/** A node's metrics of one name with these labels (Prometheus' text format). Rejects when the node does not answer. */
+export async function metrics(
+  operationsPort: number,
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<readonly Metric[]> {
+  const response = await fetch(`http://${loopback}:${operationsPort}/metrics`, { signal: AbortSignal.timeout(5_000) });
+  return (await response.text())
+    .split('\n')
+    .map((line) => /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line))
+    .filter((match) => match?.[1] === name)
+    .map((match) => ({ labels: labelsOf(match?.[2] ?? ''), value: Number(match?.[3]) }))
+    .filter(({ labels: found }) => Object.entries(labels).every(([label, value]) => found.get(label) === value));
+}
+
+function labelsOf(text: string): ReadonlyMap<string, string> {
+  return new Map([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, label = '', value = '']) => [label, value]));
+}
+
+/** The one number that these labels leave; null when the node does not tell it (yet). */
 export async function metric(
   operationsPort: number,
   name: string,
   labels: Readonly<Record<string, string>> = {},
 ): Promise<number | null> {
-  const response = await fetch(`http://${loopback}:${operationsPort}/metrics`, { signal: AbortSignal.timeout(5_000) });
-  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
-  const line = (await response.text())
-    .split('\n')
-    .find((text) => new RegExp(`^${name}[{ ]`).test(text) && wanted.every((label) => text.includes(label)));
-  return line === undefined ? null : Number(line.slice(line.lastIndexOf(' ') + 1));
+  const [found] = await metrics(operationsPort, name, labels);
+  return found?.value ?? null;
 }

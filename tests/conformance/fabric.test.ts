@@ -1,24 +1,24 @@
+/**
+ * The conformance suite on real Fabric: on a network that is started for it where Fabric's programs are (on PATH, or in
+ * FABRIC_BIN), or on one that runs already: FEDFAB_FABRIC_PROFILE is the path of its connection profile, and
+ * FEDFAB_FABRIC_RESTART, optional, a program that restarts it and returns when it answers again.
+ */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 import { describe, it } from 'vitest';
 
+import { NativeNetwork } from '../../fabric-network/native/network.ts';
+import { fabricPrograms } from '../fabric/programs.ts';
+import { temporaryDirectory } from '../processes.ts';
 import { conformance } from './suite.ts';
+import type { ConformanceTarget } from './target.ts';
 
-/**
- * A Fabric network that runs, with the contract deployed as `fedfab`: FEDFAB_FABRIC_PROFILE is the path of its connection
- * profile; FEDFAB_FABRIC_RESTART, optional, a program that restarts it and returns when it answers again.
- */
 const profilePath = process.env['FEDFAB_FABRIC_PROFILE'] ?? '';
 const restartProgram = process.env['FEDFAB_FABRIC_RESTART'] ?? '';
+const { programs, missing } = fabricPrograms();
 
-if (profilePath === '') {
-  describe('Gateway protocol: Fabric', () => {
-    it('runs the conformance suite', ({ skip }) => {
-      skip('FEDFAB_FABRIC_PROFILE is not set: no Fabric network to run the conformance suite on');
-    });
-  });
-} else {
+if (profilePath !== '') {
   conformance({
     name: 'Fabric',
     start: () =>
@@ -33,4 +33,33 @@ if (profilePath === '') {
         stop: () => Promise.resolve(),
       }),
   });
+} else if (programs !== null) {
+  conformance({ name: 'Fabric', start: startNative });
+} else {
+  describe('Gateway protocol: Fabric', () => {
+    it('runs the conformance suite', ({ skip }) => skip(missing));
+  });
+}
+
+async function startNative(): ReturnType<ConformanceTarget['start']> {
+  const directory = temporaryDirectory('fabric');
+  const network = new NativeNetwork({ dir: directory.path, profile: 'full', ports: 'free' });
+  const stop = async (): Promise<void> => {
+    await network.down();
+    directory.remove();
+  };
+  try {
+    await network.up();
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    profilePath: network.profilePath,
+    async restart() {
+      await network.down();
+      await network.up();
+    },
+    stop,
+  };
 }

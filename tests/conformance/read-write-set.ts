@@ -10,7 +10,10 @@ export interface ReadWriteSet {
   readonly writes: readonly string[];
 }
 
-/** The read-write set of one chaincode in a transaction (Fabric: `TxReadWriteSet` → `KVRWSet`). */
+/** Fabric's own key in a namespace: which version was initialized. Read for every call of a chaincode that must be. */
+const initializedKey = '\u0000\u{10ffff}initialized';
+
+/** The contract's read-write set in a transaction (Fabric: `TxReadWriteSet` → `KVRWSet`), without Fabric's own key. */
 export function readWriteSet(transaction: Transaction, chaincode: string): ReadWriteSet {
   const prepared = gateway.PreparedTransaction.deserializeBinary(transaction.getBytes());
   const payload = common.Payload.deserializeBinary(prepared.getEnvelope()?.getPayload_asU8() ?? new Uint8Array());
@@ -24,7 +27,11 @@ export function readWriteSet(transaction: Transaction, chaincode: string): ReadW
   const own = sets.find((set) => set.getNamespace() === chaincode);
   const keys = ledger.rwset.kvrwset.KVRWSet.deserializeBinary(own?.getRwset_asU8() ?? new Uint8Array());
   return {
-    reads: keys.getReadsList().map((read) => shown(read.getKey())),
+    reads: keys
+      .getReadsList()
+      .map((read) => read.getKey())
+      .filter((key) => key !== initializedKey)
+      .map(shown),
     ranges: keys.getRangeQueriesInfoList().map((range) => shown(range.getStartKey())),
     writes: keys.getWritesList().map((write) => shown(write.getKey())),
   };

@@ -17,10 +17,12 @@ import {
   StatusCode,
   type ChaincodeEvent,
 } from '@hyperledger/fabric-gateway';
-import { gateway as protocol, msp } from '@hyperledger/fabric-protos';
+import { common, gateway as protocol, msp } from '@hyperledger/fabric-protos';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { blockHeaderHash } from '../../fabric-network/embedded/block-format.ts';
 import { CHAINCODE, FabricClient, foreignIdentity, proposalOptions, strangerSigner } from './fabric-client.ts';
+import type { ClientOverrides } from './fabric-client.ts';
 import { readWriteSet } from './read-write-set.ts';
 import type { ConformanceTarget, RunningNetwork } from './target.ts';
 
@@ -573,6 +575,115 @@ export function conformance(target: ConformanceTarget): void {
         const events = await client.events({ startBlock: first?.blockNumber ?? 0n }, ofRound(roundId), 2);
         expect(events.map(({ eventName }) => eventName)).toEqual(['RoundExtended', 'RoundClosed']);
         expect(events[0]?.transactionId).toBe(first?.transactionId);
+      });
+    });
+
+    describe('block events', () => {
+      it('filtered: ids, codes and events without payload, from a block on and live', async () => {
+        const roundId = `r-${randomUUID()}`;
+        const opened = await committed('NewRound', roundId, '2');
+        const blocks = await client.network.getFilteredBlockEvents({ startBlock: opened.block });
+        const wanted: string[] = [opened.txId];
+        const found = new Map<string, { block: bigint; code: number; event: unknown }>();
+        try {
+          // What is submitted from here on comes live.
+          const added = await committed('AddModel', roundId, 'c1', diaryModel);
+          wanted.push(added.txId);
+          for await (const block of blocks) {
+            expect(block.getChannelId()).toBe(client.channel);
+            for (const one of block.getFilteredTransactionsList()) {
+              if (!wanted.includes(one.getTxid())) continue;
+              const [action] = one.getTransactionActions()?.getChaincodeActionsList() ?? [];
+              expect(one.getType()).toBe(common.HeaderType.ENDORSER_TRANSACTION);
+              found.set(one.getTxid(), {
+                block: BigInt(block.getNumber()),
+                code: one.getTxValidationCode(),
+                event: action?.getChaincodeEvent()?.toObject(),
+              });
+            }
+            if (found.size === wanted.length) break;
+          }
+          const event = (eventName: string, txId: string): unknown => ({
+            chaincodeId: CHAINCODE,
+            txId,
+            eventName,
+            payload: '',
+          });
+          expect(found.get(opened.txId)).toEqual({
+            block: opened.block,
+            code: StatusCode.VALID,
+            event: event('RoundOpened', opened.txId),
+          });
+          expect(found.get(added.txId)).toEqual({
+            block: added.block,
+            code: StatusCode.VALID,
+            event: event('ModelAdded', added.txId),
+          });
+        } finally {
+          blocks.close();
+        }
+      });
+
+      it('whole: a chain of blocks, each with the hash of the one before and of its own data', async () => {
+        const first = (await committed('NewRound', `r-${randomUUID()}`, '1')).block;
+        const blocks = await client.network.getBlockEvents({ startBlock: first - 1n });
+        try {
+          const last = (await committed('NewRound', `r-${randomUUID()}`, '1')).block;
+          let previousHash: Uint8Array | null = null;
+          let number = first - 1n;
+          for await (const block of blocks) {
+            const header = block.getHeader() ?? new common.BlockHeader();
+            expect(BigInt(header.getNumber())).toBe(number);
+            const data = Buffer.concat(block.getData()?.getDataList_asU8() ?? []);
+            expect(Buffer.from(header.getDataHash_asU8()).toString('hex')).toBe(sha256(data));
+            if (previousHash !== null) expect(Buffer.from(header.getPreviousHash_asU8())).toEqual(previousHash);
+            previousHash = blockHeaderHash(header);
+            if (number === last) break;
+            number += 1n;
+          }
+        } finally {
+          blocks.close();
+        }
+      });
+
+      it('without a start: the next block', async () => {
+        const { block: before } = await committed('NewRound', `r-${randomUUID()}`, '1');
+        const blocks = await client.network.getFilteredBlockEvents();
+        const heard: number[] = [];
+        const listening = (async () => {
+          for await (const block of blocks) {
+            heard.push(block.getNumber());
+            break;
+          }
+        })();
+        try {
+          // The call does not tell when the network has begun to listen: blocks are made until one is heard of.
+          while (heard.length === 0) await committed('NewRound', `r-${randomUUID()}`, '1');
+          await listening;
+          expect(heard[0]).toBeGreaterThan(Number(before));
+        } finally {
+          blocks.close();
+        }
+      });
+
+      it.each<[string, ClientOverrides, number]>([
+        ['another channel', { channel: 'nowhere' }, common.Status.NOT_FOUND],
+        ['a signature by another key', { signer: () => strangerSigner() }, common.Status.FORBIDDEN],
+        ['an organisation that the channel does not know', { mspId: 'NobodyMSP' }, common.Status.FORBIDDEN],
+      ])('refused: %s', async (_, overrides, code) => {
+        const refused = client.with(overrides);
+        try {
+          for (const blocks of [
+            await refused.network.getFilteredBlockEvents({ startBlock: 0n }),
+            await refused.network.getBlockEvents({ startBlock: 0n }),
+          ]) {
+            // fabric-gateway gives the status as an error of its own making.
+            await expect(blocks[Symbol.asyncIterator]().next()).rejects.toThrow(`Unexpected status response: ${code}`);
+            blocks.close();
+          }
+        } finally {
+          refused.close();
+        }
       });
     });
 

@@ -4,11 +4,12 @@
  * speeds: those are simulated.
  */
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
+import { findChain } from '../../coordinator/chain.ts';
 import { startFedfab, temporaryDirectory, type Program } from '../processes.ts';
 
 let place: ReturnType<typeof temporaryDirectory>;
@@ -63,6 +64,12 @@ test('three rounds: trained, shown, on the chain, and the chain is sound', { tim
     [4, true],
     [4, true],
   ]);
+  const blocks = join(findChain(dir), 'blocks');
+  const bytes = readFileSync(blocks);
+  bytes[Math.floor(bytes.length / 2)] ^= 1;
+  writeFileSync(blocks, bytes);
+  const spoilt = await fedfab('verify', '--dir', dir);
+  expect(spoilt).toMatchObject({ code: 1, output: expect.stringMatching(/^BAD: block \d+ /) as string });
   expect(readFileSync(join(dir, 'coordinator.log'), 'utf8')).not.toMatch(/"level":"(error|fatal)"|upload_token|Bearer/);
 });
 
