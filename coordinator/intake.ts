@@ -112,7 +112,7 @@ export class Intake {
     if (message.modelKey !== undefined)
       return { kind: 'reference', key: message.modelKey, url: message.modelUrl ?? '' };
     const state = engine.state(message.run);
-    if (message.modelParams === undefined || state === null || !needsGlobal(state)) return undefined;
+    if (message.modelParams === undefined || state === null || !needsGlobal(state, message)) return undefined;
     const bytes = Buffer.from(JSON.stringify(message.modelParams));
     const digest = createHash('sha256').update(bytes).digest('hex');
     journal.putBlob(digest, bytes);

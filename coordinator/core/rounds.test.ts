@@ -559,7 +559,7 @@ describe('a run of which nobody said how many take part', () => {
   const next = '02';
 
   it('waits for quiet in its first round only: later bursts are whole at the size of the one before', () => {
-    const first = step(after([...unknown]), at(3_000).sync(1)).state;
+    const first = step(after(...unknown), at(3_000).sync(1)).state;
     const { effects } = step(first, at(3_001).sync(2));
     expect(effects).toEqual([
       newRound(next, 1, [1, 2]),
@@ -568,7 +568,7 @@ describe('a run of which nobody said how many take part', () => {
   });
 
   it('takes a further receiver in as a late one', () => {
-    const opening = after([...unknown, at(3_000).sync(1), at(3_001).sync(2)]);
+    const opening = after(...unknown, at(3_000).sync(1), at(3_001).sync(2));
     expect(step(opening, at(3_002).sync(3)).effects).toContainEqual({
       type: 'extendRound',
       roundId: next,
@@ -577,7 +577,7 @@ describe('a run of which nobody said how many take part', () => {
   });
 
   it('ends at FINISH as if the last sync had started nothing', () => {
-    const { state, effects } = step(after([...unknown, at(3_000).sync(1)]), at(3_001).finish());
+    const { state, effects } = step(after(...unknown, at(3_000).sync(1)), at(3_001).finish());
     expect(effects).toEqual([at(3_001).told({ step: 'run-finished', generation: 1, rounds: 1 })]);
     expect(viewRun(state)).toMatchObject({ phase: 'finished', round: null });
   });

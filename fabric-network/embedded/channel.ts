@@ -8,8 +8,6 @@
  * a later block changed is found at validation.)
  */
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 
 import { common, peer } from '@hyperledger/fabric-protos';
 
@@ -55,8 +53,9 @@ export interface OpenedChannel extends Channel {
 }
 
 /**
- * Opens the ledger of a channel, making it with a genesis block at the first start. Throws where another process has
- * it open, where the chain is damaged (`BlockFileDamaged`), or where it is of another channel or other organisations.
+ * Opens the ledger of a channel, making it with a genesis block at the first start. The caller sees to it that nobody
+ * else has it open (`lock.ts`). Throws where the chain is damaged (`BlockFileDamaged`), or where it is of another channel
+ * or other organisations.
  */
 export function openChannel(options: ChannelOptions): Promise<OpenedChannel> {
   return Promise.resolve().then(() => open(options));
@@ -69,7 +68,6 @@ function open(options: ChannelOptions): OpenedChannel {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const opened: { close(): void }[] = [];
   try {
-    opened.push(lockDirectory(dir));
     const blocks = BlockStore.open(dir, { committed: StateStore.savepoint(dir) });
     opened.push(blocks);
     if (blocks.height === 0) {
@@ -268,21 +266,6 @@ function writesOf(transaction: Uint8Array, bytes: Uint8Array, offset: number): r
 function placeIn(bytes: Uint8Array, view: Uint8Array): number {
   if (view.buffer !== bytes.buffer) throw new Error('a value read out of a block is not a view into it');
   return view.byteOffset - bytes.byteOffset;
-}
-
-/**
- * Keeps other processes out of a channel's directory. The lock is SQLite's on a file of its own: the operating system
- * lets go of it when the process dies, however it dies.
- */
-function lockDirectory(dir: string): { close(): void } {
-  const db = new DatabaseSync(join(dir, 'lock.sqlite'));
-  try {
-    db.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
-  } catch (error) {
-    db.close();
-    throw new Error(`the channel in ${dir} is open already, in this process or another`, { cause: error });
-  }
-  return { close: () => db.close() };
 }
 
 /** Closes the latest first; idempotent, since it empties the list. */

@@ -509,7 +509,7 @@ describe('streams', () => {
     const { send, answers, ended } = open('DeliverFiltered');
     send({ start: at.newest(), stop: at.block(1e9), signer: admin });
     expect(await answers(1)).toEqual([newest]);
-    const { identify } = network.membership;
+    const identify = network.membership.identify.bind(network.membership);
     vi.spyOn(network.membership, 'identify').mockImplementation((serialized, options) => {
       if (Buffer.compare(serialized, admin.serialized) === 0) throw new Error('proposal client identity expired');
       return identify(serialized, options);

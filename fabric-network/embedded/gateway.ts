@@ -21,7 +21,7 @@ import type { Proposal } from './proposal.ts';
 import { chaincodeActionOf, openEnvelope } from './protos.ts';
 import { method, send, streaming, unary } from './rpc-call.ts';
 import type { StreamingCall } from './rpc-call.ts';
-import { messageOf, RpcError } from './rpc-error.ts';
+import { messageOf, reasonOf, RpcError } from './rpc-error.ts';
 import type { Channel, CommittedBlock, Identity, Membership, SigningIdentity } from './types.ts';
 import { asBuffer, field, join } from './wire.ts';
 
@@ -252,7 +252,11 @@ class GatewayService {
   /** An error with what this peer had to say attached. */
   #failed(code: status, message: string, cause: unknown): RpcError {
     const { address, mspId } = this.#options.peer;
-    this.#log('debug', 'proposal failed', { code: status[code], error: messageOf(cause) });
+    this.#log('debug', 'proposal failed', {
+      code: status[code],
+      error: messageOf(cause),
+      reason: reasonOf(cause),
+    });
     return new RpcError(code, message, [{ address, mspId, message: messageOf(cause) }], { cause });
   }
 

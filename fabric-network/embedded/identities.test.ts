@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { defaultLayout, issueIdentity, openMembership } from './identities.ts';
 import { IdentityError, serializeIdentity } from './msp.ts';
+import type { Role } from './msp.ts';
 import type { Membership } from './types.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'fedfab-identities-'));
@@ -169,13 +170,13 @@ describe('an identity is refused in Fabric’s words', () => {
   it('when another organisation’s authority issued it', () => {
     const { certificate } = membership.identify(membership.signer('User1@org1.fedfab.com').serialized);
     const error = refusal(serializeIdentity('Org2MSP', certificate));
-    expect(error.kind).toBe('invalid');
+    expect(error.kind).toBe('malformed');
     expect(error.message).toContain('x509: certificate signed by unknown authority');
   });
 
   it('when a stranger’s authority of the same name issued it', async () => {
     const stranger = await openMembership({ dir: join(root, 'stranger') });
-    expect(refusal(stranger.signer('User1@org1.fedfab.com').serialized).kind).toBe('invalid');
+    expect(refusal(stranger.signer('User1@org1.fedfab.com').serialized).kind).toBe('malformed');
   });
 
   it('when it is the authority itself', () => {
@@ -183,12 +184,21 @@ describe('an identity is refused in Fabric’s words', () => {
       join(dir, 'peerOrganizations', 'org1.fedfab.com', 'ca', 'ca.org1.fedfab.com-cert.pem'),
       'utf8',
     );
-    expect(refusal(serializeIdentity('Org1MSP', ca)).message).toContain('cannot be used as an identity');
+    const error = refusal(serializeIdentity('Org1MSP', ca));
+    expect(error.kind).toBe('invalid');
+    expect(error.message).toContain('cannot be used as an identity');
   });
 
   it('when it is a TLS certificate', () => {
     const { certificate } = membership.tls('peer0.org1.fedfab.com');
-    expect(refusal(serializeIdentity('Org1MSP', certificate)).kind).toBe('invalid');
+    expect(refusal(serializeIdentity('Org1MSP', certificate)).kind).toBe('malformed');
+  });
+
+  it('when its certificate gives it no role', async () => {
+    const issued = await issueIdentity({ dir }, { mspId: 'Org1MSP', name: 'guest', role: 'guest' as Role });
+    const error = refusal(issued.serialized);
+    expect(error.kind).toBe('invalid');
+    expect(error.message).toContain("could not validate identity's OUs");
   });
 
   it.each([

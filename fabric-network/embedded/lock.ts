@@ -1,102 +1,52 @@
 /**
- * One process per directory. The lock is a file that names its holder; one left by a process that is gone (killed, power
- * cut) is taken over. Process ids are used again by the system, so where `/proc` exists the holder's start time must
- * agree as well.
+ * One process per directory. The lock is SQLite's on a file of its own: the operating system lets go of it when the
+ * process dies, however it dies. A second file says which process that is, for whoever is refused.
+ *
+ * The lock file is never removed, or two processes could each hold one, and never opened with `node:fs`: closing a file
+ * gives up every lock that the process has on it (POSIX).
  */
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-
-const NAME = 'network.lock';
+import { DatabaseSync } from 'node:sqlite';
 
 /** Releases the lock. Idempotent. */
 export type Release = () => void;
 
-interface Holder {
-  readonly pid: number;
-  /** Field 22 of `/proc/<pid>/stat`, clock ticks since boot; null where there is no `/proc`. */
-  readonly started: string | null;
-}
-
 /** Takes the lock of a directory, which is made if missing. Throws an Error that names the process that holds it. */
 export function lockDirectory(dir: string): Release {
-  mkdirSync(dir, { recursive: true });
-  const path = join(dir, NAME);
-  const own = `${path}.${process.pid}`;
-  const content = JSON.stringify({ pid: process.pid, started: startOf(process.pid) } satisfies Holder);
-  writeFileSync(own, content);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const holder = join(dir, 'network.pid');
+  const db = new DatabaseSync(join(dir, 'network.lock'));
   try {
-    // A link appears with its content, or not at all.
-    while (!linked(own, path)) setAsideStale(path, dir);
-  } finally {
-    rmSync(own, { force: true });
+    db.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
+  } catch (error) {
+    db.close();
+    throw refusal(dir, holder, error);
   }
+  writeFileSync(holder, String(process.pid));
+  let released = false;
   return () => {
-    if (readOrEmpty(path) === content) rmSync(path, { force: true });
+    if (released) return;
+    released = true;
+    rmSync(holder, { force: true });
+    db.close();
   };
 }
 
-function linked(own: string, path: string): boolean {
-  try {
-    linkSync(own, path);
-    return true;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
-    throw error;
-  }
+function refusal(dir: string, holder: string, cause: unknown): Error {
+  // Extended codes of SQLITE_BUSY keep it in the low byte.
+  const isBusy = cause instanceof Error && 'errcode' in cause && (Number(cause.errcode) & 0xff) === 5;
+  if (!isBusy) return new Error(`the directory ${dir} cannot be locked`, { cause });
+  const text = `the embedded network in ${dir} is already running as ${processIn(holder)}; stop it or use another directory`;
+  return new Error(text, { cause });
 }
 
-/** Throws when the holder lives. Else removes its lock, unless another process was quicker and has its own there now. */
-function setAsideStale(path: string, dir: string): void {
-  const content = readOrEmpty(path);
-  const holder = parsed(content);
-  if (holder !== null && isAlive(holder)) {
-    throw new Error(
-      `the embedded network in ${dir} is already running as process ${holder.pid}; stop it or use another directory`,
-    );
-  }
-  const aside = `${path}.${process.pid}.stale`;
+function processIn(path: string): string {
   try {
-    renameSync(path, aside);
-    if (readOrEmpty(aside) !== content) linked(aside, path);
-    rmSync(aside, { force: true });
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-  }
-}
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
+    const pid = readFileSync(path, 'utf8');
+    return /^\d+$/.test(pid) ? `process ${pid}` : 'another process';
   } catch {
-    return '';
+    // Just starting, or just stopping.
+    return 'another process';
   }
-}
-
-function parsed(content: string): Holder | null {
-  try {
-    const value: unknown = JSON.parse(content);
-    if (typeof value !== 'object' || value === null || !('pid' in value) || typeof value.pid !== 'number') return null;
-    const started = 'started' in value && typeof value.started === 'string' ? value.started : null;
-    return { pid: value.pid, started };
-  } catch {
-    return null;
-  }
-}
-
-function isAlive({ pid, started }: Holder): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it lives, and is another user's.
-    if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) return false;
-  }
-  const now = startOf(pid);
-  return started === null || now === null || started === now;
-}
-
-function startOf(pid: number): string | null {
-  const stat = readOrEmpty(`/proc/${pid}/stat`);
-  // The second field is the program's name in brackets and may hold anything: count from behind it.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return stat === '' ? null : (fields[19] ?? null);
 }

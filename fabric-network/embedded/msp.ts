@@ -20,8 +20,8 @@ const roles = ['client', 'peer', 'admin', 'orderer'] as const;
 export type Role = (typeof roles)[number];
 
 /**
- * Why an identity is refused. `malformed`: not a certificate of a known organisation at all; `invalid`: it is, but not
- * one that the organisation vouches for; `expired`: it was once.
+ * Why an identity is refused. `malformed`: not a certificate that a known organisation's authority has issued (Fabric
+ * cannot even deserialize it); `invalid`: it is, but not of a member; `expired`: it was one once.
  */
 export class IdentityError extends Error {
   override readonly name = 'IdentityError';
@@ -174,19 +174,21 @@ function readCertificate(mspId: string, pem: string): NodeCertificate {
   return certificate;
 }
 
+/** Fabric looks for the issuer as soon as it reads a certificate, except of one that issued itself. */
 function checkChain(mspId: string, certificate: NodeCertificate, roots: readonly NodeCertificate[]): void {
+  const issuers = certificate.ca ? [certificate, ...roots] : roots;
+  if (!issuers.some((issuer) => certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey))) {
+    throw new IdentityError(
+      'malformed',
+      mspId,
+      'the supplied identity is not valid: x509: certificate signed by unknown authority',
+    );
+  }
   if (certificate.ca) {
     throw new IdentityError(
       'invalid',
       mspId,
       'could not obtain certification chain: An X509 certificate with Basic Constraint: Certificate Authority equals true cannot be used as an identity',
-    );
-  }
-  if (!roots.some((root) => certificate.checkIssued(root) && certificate.verify(root.publicKey))) {
-    throw new IdentityError(
-      'invalid',
-      mspId,
-      'could not obtain certification chain: the supplied identity is not valid: x509: certificate signed by unknown authority',
     );
   }
 }

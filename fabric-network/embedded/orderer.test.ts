@@ -208,7 +208,12 @@ describe('refusals', () => {
     ],
     ['a peer', { role: 'peer' }, 'FORBIDDEN', 'permission denied'],
     ['an unknown identity', new Error('MSP is unknown'), 'FORBIDDEN', 'permission denied'],
-    ['an expired one', new Error('the certificate has expired'), 'BAD_REQUEST', 'broadcast client identity expired'],
+    [
+      'an expired one',
+      new IdentityError('expired', 'Org1MSP', 'proposal client identity expired'),
+      'BAD_REQUEST',
+      'broadcast client identity expired',
+    ],
   ])('%s', async (_name, identity, status, message) => {
     const refusal = newOrderer({}, identity).broadcast(envelope('a'));
     await expect(refusal).rejects.toMatchObject({ status, message: expect.stringContaining(message) as string });

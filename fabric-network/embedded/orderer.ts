@@ -10,6 +10,7 @@ import { common } from '@hyperledger/fabric-protos';
 
 import { silent } from './log.ts';
 import type { Log } from './log.ts';
+import { IdentityError } from './msp.ts';
 import { isWriter, unsatisfied } from './proposal.ts';
 import { openEnvelope } from './protos.ts';
 import type { OpenedEnvelope } from './protos.ts';
@@ -191,9 +192,11 @@ export class Orderer {
       const identity = this.#membership.identify(signatureHeader.getCreator_asU8());
       if (isWriter(identity) && identity.verify(payload, signature)) return;
     } catch (error) {
+      if (error instanceof IdentityError && error.kind === 'expired') {
+        throw new BroadcastError('BAD_REQUEST', 'broadcast client identity expired', { cause: error });
+      }
       reason = messageOf(error);
     }
-    if (reason.includes('expired')) throw new BroadcastError('BAD_REQUEST', 'broadcast client identity expired');
     this.#log('info', 'transaction refused', { reason });
     throw new BroadcastError('FORBIDDEN', `${unsatisfied('Writers')}: permission denied`);
   }

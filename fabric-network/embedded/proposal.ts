@@ -4,6 +4,7 @@
  */
 import { common, peer } from '@hyperledger/fabric-protos';
 
+import { IdentityError } from './msp.ts';
 import { proposalHashOf, txIdOf } from './protos.ts';
 import { messageOf } from './rpc-error.ts';
 import type { Identity, Membership } from './types.ts';
@@ -100,6 +101,8 @@ function validated(proposal: Proposal, membership: Membership): Identity {
     checkHeaders(proposal);
     return authenticate(proposal, membership);
   } catch (error) {
+    // In Fabric a filter before the endorser says this, hence without its prefix.
+    if (isExpired(error)) throw error;
     throw new Error(`error validating proposal: ${messageOf(error)}`, { cause: error });
   }
 }
@@ -141,6 +144,7 @@ function checkHeaders(proposal: Proposal): void {
   if (txId !== expected) throw new Error(`incorrectly computed txid '${txId}' -- expected '${expected}'`);
 }
 
+/** Why exactly somebody is refused goes into the cause: Fabric logs it, and does not tell. */
 function authenticate({ channel, creator, signed, bytes }: Proposal, membership: Membership): Identity {
   const signature = signed.getSignature_asU8();
   if (signature.length === 0) throw new Error('empty signature bytes');
@@ -148,17 +152,23 @@ function authenticate({ channel, creator, signed, bytes }: Proposal, membership:
   try {
     identity = membership.identify(creator);
   } catch (error) {
-    const reason = messageOf(error);
-    throw new Error(`access denied: channel [${channel}] creator org unknown, creator is malformed: ${reason}`, {
-      cause: error,
-    });
+    throw isExpired(error) ? error : accessDenied(channel, error);
   }
   if (!identity.verify(bytes, signature)) {
-    throw new Error(
-      `access denied: channel [${channel}] creator org [${identity.mspId}]: the creator's signature over the proposal is not valid`,
-    );
+    const reason = "the creator's signature over the proposal is not valid";
+    throw accessDenied(channel, new IdentityError('invalid', identity.mspId, reason));
   }
   return identity;
+}
+
+function accessDenied(channel: string, cause: unknown): Error {
+  const known = cause instanceof IdentityError && cause.kind !== 'malformed';
+  const creator = known ? `creator org [${cause.mspId}]` : 'creator org unknown, creator is malformed';
+  return new Error(`access denied: channel [${channel}] ${creator}`, { cause });
+}
+
+function isExpired(error: unknown): boolean {
+  return error instanceof IdentityError && error.kind === 'expired';
 }
 
 function headerTypeName(type: number): string {

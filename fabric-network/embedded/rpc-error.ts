@@ -49,6 +49,11 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The innermost cause: what an error to the outside does not tell, for the log. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error && error.cause !== undefined ? reasonOf(error.cause) : messageOf(error);
+}
+
 function statusBytes(error: RpcError, message: string): Uint8Array {
   const result = new google.rpc.Status();
   result.setCode(error.code);

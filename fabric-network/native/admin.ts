@@ -1,7 +1,7 @@
 /** Fabric's administration, by its own commands: `osnadmin` for orderers, `peer` as an organisation's administrator. */
 import { adminMsp, adminTls, nodeTls } from './crypto.ts';
 import type { NetworkDefinition, OrdererDefinition, OrganizationDefinition, PeerDefinition } from './definition.ts';
-import { configDir, nativeHost } from './nodes.ts';
+import { configDir, metric, nativeHost } from './nodes.ts';
 import type { NativeNodes } from './nodes.ts';
 import { ProgramFailed, programPath, runProgram } from './programs.ts';
 import type { Output } from './programs.ts';
@@ -78,13 +78,23 @@ export function peerCommandSettings(
   };
 }
 
-/** The arguments with which `peer` finds the orderer. */
-export function ordererArguments({ definition, material }: NativeNodes): readonly string[] {
+/** The arguments with which `peer` finds an orderer: the one that leads, since another may just be coming back. */
+export async function ordererArguments({ definition, material }: NativeNodes): Promise<readonly string[]> {
   const { domain } = definition.ordererOrganization;
-  const [orderer] = definition.orderers;
+  const [orderer = definition.orderers[0]] = await leadingOrderers(definition);
   if (orderer === undefined) throw new Error('the network has no orderer');
   const { root } = nodeTls(material, 'orderer', domain, orderer.name);
   return ['-o', `${nativeHost(orderer.name)}:${orderer.port}`, '--tls', '--cafile', root];
+}
+
+/** The orderers that say that they lead the channel; one of those that do not answer may lead, too. */
+export async function leadingOrderers({ channel, orderers }: NetworkDefinition): Promise<readonly OrdererDefinition[]> {
+  const leads = await Promise.all(
+    orderers.map(({ operationsPort }) =>
+      metric(operationsPort, 'consensus_etcdraft_is_leader', { channel }).catch(() => null),
+    ),
+  );
+  return orderers.filter((_, index) => leads[index] === 1);
 }
 
 /** The arguments that make `peer` ask one peer of each organisation. */

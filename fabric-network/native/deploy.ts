@@ -113,12 +113,12 @@ async function approve(
   // It refuses an approval that changes nothing.
   if (approved.includes(id)) return;
   const args = ['approveformyorg', ...definitionArguments(nodes, sequence), '--package-id', id];
-  await lifecycle(nodes, organization, [...args, ...ordererArguments(nodes)]);
+  await lifecycle(nodes, organization, [...args, ...(await ordererArguments(nodes))]);
 }
 
 async function commit(nodes: NativeNodes, sequence: number): Promise<void> {
   if ((await committedSequence(nodes)) >= sequence) return;
-  const args = ['commit', ...definitionArguments(nodes, sequence), ...ordererArguments(nodes)];
+  const args = ['commit', ...definitionArguments(nodes, sequence), ...(await ordererArguments(nodes))];
   await lifecycle(nodes, firstOrganization(nodes.definition), [...args, ...endorserArguments(nodes)]);
 }
 
@@ -138,7 +138,11 @@ async function initialize(nodes: NativeNodes): Promise<void> {
   const args = ['chaincode', 'invoke', '-C', channel, '-n', chaincode.name, '--isInit', '-c', call, '--waitForEvent'];
   try {
     const peer = firstPeer(organization);
-    await peerCommand(nodes, organization, peer, [...args, ...ordererArguments(nodes), ...endorserArguments(nodes)]);
+    await peerCommand(nodes, organization, peer, [
+      ...args,
+      ...(await ordererArguments(nodes)),
+      ...endorserArguments(nodes),
+    ]);
   } catch (error) {
     if (!failedWith(error, 'is already initialized but called as init')) throw error;
   }

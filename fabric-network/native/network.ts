@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { newProfile } from '../embedded/connection-profile.ts';
 import { silent } from '../embedded/log.ts';
 import type { Log } from '../embedded/log.ts';
-import { joinOrderer, ordererChannels, peerChannels, peerCommand } from './admin.ts';
+import { joinOrderer, leadingOrderers, ordererChannels, peerChannels, peerCommand } from './admin.ts';
 import { openGenesisBlock } from './channel.ts';
 import { openMaterial } from './crypto.ts';
 import { defineNetwork } from './definition.ts';
@@ -233,7 +233,10 @@ export class NativeNetwork {
         if (!joined.includes(channel)) await joinOrderer(nodes, orderer, block);
       }),
     );
-    await waitFor({ what: 'an orderer that leads', check: async () => (await leaders(nodes.definition)) === 1 });
+    await waitFor({
+      what: 'an orderer that leads',
+      check: async () => (await leadingOrderers(nodes.definition)).length === 1,
+    });
   }
 
   async #startPeers(nodes: NativeNodes, block: string): Promise<void> {
@@ -384,13 +387,6 @@ export class NativeNetwork {
     const says = (await isFree(port)) ? '' : label;
     return { name, kind: 'chaincode', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
-}
-
-async function leaders({ channel, orderers }: NetworkDefinition): Promise<number> {
-  const leading = await Promise.all(
-    orderers.map(({ operationsPort }) => metric(operationsPort, 'consensus_etcdraft_is_leader', { channel })),
-  );
-  return leading.filter((one) => one === 1).length;
 }
 
 function height({ channel }: NetworkDefinition, { operationsPort }: PeerDefinition): Promise<number | null> {

@@ -33,10 +33,17 @@ export class ProgramFailed extends Error {
   readonly output: string;
 
   constructor(what: string, output: string, options?: { cause?: unknown }) {
-    const lines = output.trim().split('\n').slice(-5).join('\n');
-    super(`${what} failed:\n${lines === '' ? '(it wrote nothing)' : lines}`, options);
+    super(`${what} failed:\n${reason(output)}`, options);
     this.output = output;
   }
+}
+
+/** What a program said last; of Fabric's commands, which go on to print how they are used, what they call the error. */
+function reason(output: string): string {
+  const lines = output.trim().split('\n');
+  const errors = lines.filter((line) => /^(Error|osnadmin: error): /.test(line));
+  const said = (errors.length > 0 ? errors : lines).slice(-5).join('\n').slice(-2_000);
+  return said === '' ? '(it wrote nothing)' : said;
 }
 
 /**

@@ -66,7 +66,8 @@ test('three rounds: trained, shown, on the chain, and the chain is sound', { tim
   ]);
   const blocks = join(findChain(dir), 'blocks');
   const bytes = readFileSync(blocks);
-  bytes[Math.floor(bytes.length / 2)] ^= 1;
+  const middle = Math.floor(bytes.length / 2);
+  bytes.writeUInt8(bytes.readUInt8(middle) ^ 1, middle);
   writeFileSync(blocks, bytes);
   const spoilt = await fedfab('verify', '--dir', dir);
   expect(spoilt).toMatchObject({ code: 1, output: expect.stringMatching(/^BAD: block \d+ /) as string });

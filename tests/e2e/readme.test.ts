@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { connectAsync, type MqttClient } from 'mqtt';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { loadConfig } from '../../coordinator/config.ts';
 import { newLogger } from '../../coordinator/log.ts';
@@ -27,28 +27,33 @@ let service: Service;
 let server: MqttClient;
 const children: ChildProcess[] = [];
 
-beforeEach(async () => {
+beforeEach(() => {
   place = temporaryDirectory('readme');
+});
+
+afterEach(() => {
+  place.remove();
+});
+
+async function startService(): Promise<void> {
   symlinkSync(fileURLToPath(new URL('node_modules', repository)), join(place.path, 'node_modules'), 'junction');
   const env = { FEDFAB_RUNS: '[{"run_id": 1824, "client_ids": [1], "client_num_per_round": 1, "comm_round": 2}]' };
   const flags = { data_dir: join(place.path, 'data'), 'http.port': '0', 'broker.port': '0' };
   const config = loadConfig({ cwd: place.path, env, flags });
   service = await serve(config, { log: newLogger({ level: 'silent', format: 'json' }) });
   server = await connectAsync(service.mqttUrl);
-});
+}
 
-afterEach(async () => {
+async function stopService(): Promise<void> {
   children.splice(0).forEach((child) => child.kill('SIGKILL'));
   await server.endAsync();
   await service.close();
-  place.remove();
-});
+}
 
-/** The README's example of this name, as a file that speaks to the test's broker. */
-function exampleFile(name: string): string {
+/** The README's example of this name, as a file that speaks to a broker on this port. */
+function exampleFile(name: string, port: string): string {
   const readme = readFileSync(new URL('README.md', repository), 'utf8');
   const [, code] = new RegExp(`<!-- example: ${name} -->\\s+\`\`\`\\w+\\n([^]*?)\`\`\``).exec(readme) ?? [];
-  const { port } = new URL(service.mqttUrl);
   const addressed = (code ?? '').replace('127.0.0.1:1883', `127.0.0.1:${port}`).replace('1883)', `${port})`);
   expect(addressed).toContain(port);
   writeFileSync(join(place.path, name), addressed);
@@ -56,7 +61,8 @@ function exampleFile(name: string): string {
 }
 
 /** Runs a client through two rounds, as a FedML server would see it. */
-async function federate(command: string, file: string): Promise<void> {
+async function federate(command: string, name: string): Promise<void> {
+  const file = exampleFile(name, new URL(service.mqttUrl).port);
   const online = new Promise<void>((resolve) => {
     server.once('message', () => resolve());
   });
@@ -94,22 +100,28 @@ async function received(round: number): Promise<void> {
   }
 }
 
-test('client.mjs', async () => {
-  await federate(process.execPath, exampleFile('client.mjs'));
+describe('run', () => {
+  beforeEach(startService, 60_000);
+  afterEach(stopService, 60_000);
+
+  test('client.mjs', { timeout: 60_000 }, async () => {
+    await federate(process.execPath, 'client.mjs');
+  });
+
+  test.skipIf(!pythonHas('import paho.mqtt.client, requests'))(
+    'client.py (skipped: python3 has no paho-mqtt and requests)',
+    { timeout: 60_000 },
+    async () => {
+      await federate(python, 'client.py');
+    },
+  );
 });
 
 test.skipIf(!pythonHas('import sys; assert sys.version_info >= (3, 8)'))(
   'client.py compiles (skipped: no python3)',
   () => {
-    const { status, stderr } = spawnSync(python, ['-m', 'py_compile', exampleFile('client.py')]);
+    const { status, stderr } = spawnSync(python, ['-m', 'py_compile', exampleFile('client.py', '1234')]);
     expect(stderr.toString()).toBe('');
     expect(status).toBe(0);
-  },
-);
-
-test.skipIf(!pythonHas('import paho.mqtt.client, requests'))(
-  'client.py (skipped: python3 has no paho-mqtt and requests)',
-  async () => {
-    await federate(python, exampleFile('client.py'));
   },
 );

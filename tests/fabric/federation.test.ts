@@ -58,6 +58,19 @@ describe('a federation on Fabric', () => {
       await ready(httpUrl, coordinator);
 
       const run = 'on_fabric';
+      // The number of rounds is told, so that none is opened after the last.
+      const described = {
+        run_id: run,
+        client_id_list: clients,
+        client_num_per_round: clients.length,
+        comm_round: rounds,
+      };
+      const defined = await fetch(`${httpUrl}/v1/runs`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(described),
+      });
+      expect([defined.status, await defined.json()]).toMatchObject([201, {}]);
       const upgraded = Promise.withResolvers<number>();
       const took: number[] = [];
       let since = performance.now();
@@ -82,9 +95,8 @@ describe('a federation on Fabric', () => {
       await waitFor({
         what: 'the last global model',
         check: async () => {
-          const response = await fetch(`${httpUrl}/v1/runs/${run}/global`);
-          await response.body?.cancel();
-          return response.headers.get('fedfab-round-idx') === String(rounds - 1);
+          const response = await fetch(`${httpUrl}/v1/runs/${run}/global/receipt`);
+          return ((await response.json()) as { round_idx?: number }).round_idx === rounds - 1;
         },
       });
       await coordinator.kill();
