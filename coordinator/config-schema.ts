@@ -173,7 +173,10 @@ export const configSchema = {
       additionalProperties: false,
       description: 'The embedded broker, started where mqtt.url is null. It asks nobody for a password.',
       properties: {
-        host: { ...host, description: 'Address to listen on. Anything but loopback lets other machines in.' },
+        host: {
+          ...host,
+          description: 'Address to listen on. Loopback only: for other machines run a broker such as Mosquitto.',
+        },
         port: { ...port, default: 1883, description: 'Port to listen on; 0: a free one.' },
       },
     },

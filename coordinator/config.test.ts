@@ -72,6 +72,16 @@ describe('sources', () => {
     expect(load().http.port).toBe(8080);
   });
 
+  test('what Kubernetes sets beside a service called fedfab is left alone', () => {
+    const env = {
+      FEDFAB_SERVICE_HOST: '10.0.0.1',
+      FEDFAB_SERVICE_PORT_HTTP: '8080',
+      FEDFAB_PORT: 'tcp://10.0.0.1:8080',
+      FEDFAB_BROKER_PORT_1883_TCP_ADDR: '10.0.0.2',
+    };
+    expect(load({ env })).toEqual(load());
+  });
+
   test('null and lists can come from the environment', () => {
     file('fedfab.yaml', 'mqtt: {url: "mqtt://b:1"}');
     const config = load({ env: { FEDFAB_MQTT_URL: 'null', FEDFAB_RUNS: '[{"run_id":"a","comm_round":3}]' } });

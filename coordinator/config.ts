@@ -166,6 +166,15 @@ function withoutEmptySections(values: Fields): Fields {
   return Object.fromEntries(Object.entries(values).filter(says));
 }
 
+/**
+ * Kubernetes sets such variables in every pod beside a service called fedfab: FEDFAB_SERVICE_HOST,
+ * FEDFAB_PORT_8080_TCP_ADDR, … They are not meant for us.
+ */
+function isServiceLink(name: string, value = ''): boolean {
+  if (name.endsWith('_PORT') && /^(tcp|udp):/.test(value)) return true;
+  return /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$/.test(name);
+}
+
 function envLayer(env: Readonly<Record<string, string | undefined>>): Layer {
   const names = new Map(allSettings.map((setting) => [envName(setting.path), setting]));
   const texts = Object.fromEntries(
@@ -173,7 +182,7 @@ function envLayer(env: Readonly<Record<string, string | undefined>>): Layer {
   );
   const known = [...names.keys(), 'FEDFAB_CONFIG', 'FEDFAB_FEDML_CONFIG'];
   const unknown = Object.keys(env)
-    .filter((name) => name.startsWith('FEDFAB_') && !known.includes(name))
+    .filter((name) => name.startsWith('FEDFAB_') && !known.includes(name) && !isServiceLink(name, env[name]))
     .map((name) => unknownSetting(name, known, 'environment'));
   const nameOf = (dotted: string): string => dotted.replace(/^[a-z_.]+/, envName);
   const layer = textLayer(texts, 'environment', nameOf);

@@ -8,6 +8,7 @@ import { common, msp as mspProtos, peer } from '@hyperledger/fabric-protos';
 import timestamps from 'google-protobuf/google/protobuf/timestamp_pb.js';
 
 import { BlockFileDamaged, readBlocks } from './blocks.ts';
+import { commitHash, readCommitHash } from './commit-hash.ts';
 import { newMspManager, type MspDescription, type MspManager } from './msp.ts';
 import { openEnvelope, sameBytes, sha256, txIdOf } from './protos.ts';
 import { derInteger, derOctets, derSequence } from './signatures.ts';
@@ -54,8 +55,16 @@ export function newBlock(number: number, previousHash: Uint8Array, envelopes: re
   return block;
 }
 
-/** Adds the metadata: the orderer's signature, the last configuration (always block 0 here), the validation codes. */
-export function sealBlock(block: common.Block, orderer: SigningIdentity, codes: readonly number[]): void {
+/**
+ * Adds the metadata: the orderer's signature, the last configuration (always block 0 here), the validation codes, the
+ * commit hash (of `commit-hash.ts`; null for block 0, which has none).
+ */
+export function sealBlock(
+  block: common.Block,
+  orderer: SigningIdentity,
+  codes: readonly number[],
+  commitHash: Uint8Array | null,
+): void {
   const lastConfig = new common.LastConfig();
   lastConfig.setIndex(0);
   const value = new common.OrdererBlockMetadata();
@@ -75,18 +84,22 @@ export function sealBlock(block: common.Block, orderer: SigningIdentity, codes: 
   signatures.setValue(signed);
   signatures.setSignaturesList([signature]);
 
-  const lastConfigMetadata = new common.Metadata();
-  lastConfigMetadata.setValue(lastConfig.serializeBinary());
   const metadata = new common.BlockMetadata();
   // In the order of common.BlockMetadataIndex: SIGNATURES, LAST_CONFIG, TRANSACTIONS_FILTER, ORDERER, COMMIT_HASH.
   metadata.setMetadataList([
     signatures.serializeBinary(),
-    lastConfigMetadata.serializeBinary(),
+    metadataBytes(lastConfig.serializeBinary()),
     Uint8Array.from(codes),
     new Uint8Array(),
-    new Uint8Array(),
+    commitHash === null ? new Uint8Array() : metadataBytes(commitHash),
   ]);
   block.setMetadata(metadata);
+}
+
+function metadataBytes(value: Uint8Array): Uint8Array {
+  const metadata = new common.Metadata();
+  metadata.setValue(value);
+  return metadata.serializeBinary();
 }
 
 /** A block's header. Throws where it has none. */
@@ -150,7 +163,7 @@ export function newGenesisBlock(genesis: Genesis, orderer: SigningIdentity, now:
   envelope.setSignature(orderer.sign(envelope.getPayload_asU8()));
 
   const block = newBlock(0, new Uint8Array(), [envelope.serializeBinary()]);
-  sealBlock(block, orderer, [peer.TxValidationCode.VALID]);
+  sealBlock(block, orderer, [peer.TxValidationCode.VALID], null);
   return block.serializeBinary();
 }
 
@@ -173,8 +186,8 @@ export interface ChainReport {
 
 /**
  * Checks the chain in a channel's directory, without a running network: checksums, numbers, data hashes, previous
- * hashes, the orderer's signatures (against the authority that the genesis block names), one validation code for each
- * transaction. Throws `BadBlock` at the first block that is wrong; of a network that runs in another process, the block
+ * hashes, the orderer's signatures (against the authority that the genesis block names), commit hashes over the
+ * validation codes. Throws `BadBlock` at the first block that is wrong; of a network that runs in another process, the block
  * just being appended can look cut short.
  */
 export function verifyBlocks(dir: string): ChainReport {
@@ -184,6 +197,7 @@ export function verifyBlocks(dir: string): ChainReport {
 /** As `verifyBlocks`, of blocks from anywhere. */
 export function verifyChain(blocks: Iterable<Uint8Array>): ChainReport {
   let previousHash: Uint8Array = new Uint8Array();
+  let previousCommitHash: Uint8Array = new Uint8Array();
   let orderers: MspManager | null = null;
   let number = 0;
   let transactions = 0;
@@ -194,6 +208,7 @@ export function verifyChain(blocks: Iterable<Uint8Array>): ChainReport {
       orderers ??= newMspManager(readGenesis(block).msps);
       checkSignatures(block, orderers);
       transactions += codesOf(block).length;
+      if (number > 0) previousCommitHash = checkCommitHash(block, number, previousCommitHash);
       previousHash = blockHeaderHash(headerOf(block));
       number += 1;
     }
@@ -211,6 +226,14 @@ function checkHashes(block: common.Block, number: number, previousHash: Uint8Arr
   if (!sameBytes(header.getPreviousHash_asU8(), previousHash)) {
     throw new Error('its previous hash is not that of the block before it');
   }
+}
+
+function checkCommitHash(block: common.Block, number: number, previous: Uint8Array): Uint8Array {
+  const found = readCommitHash(block);
+  if (!sameBytes(found, commitHash(number, codesOf(block), envelopesOf(block), previous))) {
+    throw new Error('its commit hash is wrong: a validation code has been changed, or the hash itself');
+  }
+  return found;
 }
 
 function checkSignatures(block: common.Block, orderers: MspManager): void {

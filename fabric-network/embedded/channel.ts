@@ -24,6 +24,7 @@ import {
   type ChainReport,
 } from './block-format.ts';
 import { BlockStore, type TornTail } from './blocks.ts';
+import { commitHash, readCommitHash } from './commit-hash.ts';
 import { claimedTxId, openAction, openEnvelope, sameBytes } from './protos.ts';
 import { LedgerSimulation } from './simulation.ts';
 import { StateStore, type BlockUpdate, type StateWrite } from './state.ts';
@@ -102,6 +103,7 @@ class LedgerChannel implements OpenedChannel {
   readonly replayed: number;
   readonly #parts: ChannelParts;
   #previousHash: Uint8Array;
+  #previousCommitHash: Uint8Array;
   #failure: Error | null = null;
 
   constructor(parts: ChannelParts) {
@@ -109,7 +111,9 @@ class LedgerChannel implements OpenedChannel {
     this.replayed = parts.replayed;
     this.#parts = parts;
     const { blocks } = parts;
-    this.#previousHash = blockHeaderHash(headerOf(readBlock(blocks, blocks.height - 1)));
+    const last = readBlock(blocks, blocks.height - 1);
+    this.#previousHash = blockHeaderHash(headerOf(last));
+    this.#previousCommitHash = readCommitHash(last);
   }
 
   get height(): number {
@@ -138,7 +142,8 @@ class LedgerChannel implements OpenedChannel {
       identify: (serialized) => membership.identify(serialized, { allowExpired: true }),
     });
     const block = newBlock(number, this.#previousHash, envelopes);
-    sealBlock(block, signer, codes);
+    const hash = commitHash(number, Uint8Array.from(codes), envelopes, this.#previousCommitHash);
+    sealBlock(block, signer, codes, hash);
     const bytes = block.serializeBinary();
     const { offset } = blocks.append(bytes);
     try {
@@ -149,6 +154,7 @@ class LedgerChannel implements OpenedChannel {
       throw this.#failure;
     }
     this.#previousHash = blockHeaderHash(headerOf(block));
+    this.#previousCommitHash = hash;
     return {
       number,
       transactions: envelopes.map((envelope, tx) => ({

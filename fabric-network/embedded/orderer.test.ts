@@ -1,6 +1,7 @@
 import { common } from '@hyperledger/fabric-protos';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
+import { IdentityError } from './msp.ts';
 import { BroadcastError, Orderer } from './orderer.ts';
 import type { BatchOptions } from './orderer.ts';
 import type { Channel, CommittedBlock, Identity, Membership } from './types.ts';

@@ -10,7 +10,7 @@ const LENGTH_DELIMITED = 2;
 
 /** A `bytes`, `string` or message field: its tag and length, then the parts as they are. */
 export function field(number: number, ...parts: Uint8Array[]): Uint8Array[] {
-  return [Buffer.from([...varint(number * 8 + LENGTH_DELIMITED), ...varint(lengthOf(parts))]), ...parts];
+  return [Buffer.concat([varint(number * 8 + LENGTH_DELIMITED), varint(lengthOf(parts))]), ...parts];
 }
 
 /** The parts in one piece. */
@@ -28,12 +28,13 @@ export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function varint(value: number): number[] {
+/** A number as protobuf writes it: seven bits a byte, the lowest first. */
+export function varint(value: number): Uint8Array {
   const bytes: number[] = [];
   let rest = value;
   while (rest > 0x7f) {
     bytes.push((rest % 0x80) + 0x80);
     rest = Math.floor(rest / 0x80);
   }
-  return [...bytes, rest];
+  return Uint8Array.of(...bytes, rest);
 }
