@@ -16,7 +16,7 @@ export const errorCatalogue = {
   unknown_model: { status: 404, title: 'No such model is on the chain' },
   method_not_allowed: { status: 405, title: 'This method is not offered here' },
   body_timeout: { status: 408, title: 'The body did not arrive in time' },
-  not_your_turn: { status: 409, title: 'Another client is sending' },
+  not_your_turn: { status: 409, title: 'It is not the turn of this client' },
   model_conflict: { status: 409, title: 'Another model is on the chain under this name' },
   round_conflict: { status: 409, title: 'The round is not in a state for this' },
   round_closed: { status: 410, title: 'The round is closed' },

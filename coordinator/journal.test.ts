@@ -1,3 +1,4 @@
+import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -145,8 +146,12 @@ describe('opening', () => {
     expect(() => openJournal(path)).toThrow(/version 99.*use the newer program/);
   });
 
-  test('another kind of file is refused in words', async () => {
-    const { writeFileSync } = await import('node:fs');
+  test.skipIf(process.platform === 'win32')('nobody else on the machine can read the secret', () => {
+    expect(statSync(path).mode & 0o077).toBe(0);
+    expect(statSync(`${path}-wal`).mode & 0o077).toBe(0);
+  });
+
+  test('another kind of file is refused in words', () => {
     const other = join(directory.path, 'other');
     writeFileSync(other, 'not a database, but long enough to be taken for one'.repeat(40));
     expect(() => openJournal(other)).toThrow(/cannot open the journal .*not a database/);

@@ -4,7 +4,7 @@
  * look back on, and what the ledger client needs to know after a crash.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
@@ -54,9 +54,11 @@ const schema = `
 
 /** Opens the journal, makes it when it is not there. Throws `bad_config` when it is another's, or of a later version. */
 export function openJournal(path: string): Journal {
-  mkdirSync(dirname(path), { recursive: true });
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const db = new DatabaseSync(path);
   try {
+    // The secret that upload tokens come from is in here.
+    chmodSync(path, 0o600);
     // EXCLUSIVE: two coordinators on one journal would both admit clients.
     db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
     db.exec('BEGIN IMMEDIATE; COMMIT;');

@@ -62,9 +62,13 @@ async function status(flags: Flags): Promise<void> {
 }
 
 async function down(flags: Flags): Promise<void> {
-  const stopped = await open(flags).down({ wipe: flags.wipe === true });
+  const network = open(flags);
+  const stopped = await network.down();
   print(stopped.length === 0 ? 'Nothing of this network was running.' : `Stopped: ${stopped.join(', ')}.`);
-  if (flags.wipe === true) print(`Deleted: ${flags.dir}.`);
+  if (flags.wipe !== true) return;
+  print(
+    (await network.wipe()) ? `Deleted: ${flags.dir}.` : `There is no network in ${flags.dir}: nothing was deleted.`,
+  );
 }
 
 function statusText({ definition, nodes, sequence, profilePath }: NetworkStatus): string {

@@ -558,18 +558,19 @@ describe('a run of which nobody said how many take part', () => {
   ];
   const next = '02';
 
-  it('waits for quiet in its first round only: later bursts are whole at the size of the one before', () => {
-    const first = step(after(...unknown), at(3_000).sync(1)).state;
-    const { effects } = step(first, at(3_001).sync(2));
-    expect(effects).toEqual([
+  it('waits for a long quiet in its first round only: later bursts are as large as the one before', () => {
+    const burst = after(...unknown, at(3_000).sync(1), at(3_001).sync(2));
+    expect(nextDeadline(after(...unknown, at(3_000).sync(1)))).toBe(t0 + 5_000);
+    expect(nextDeadline(burst)).toBe(t0 + 3_251);
+    expect(step(burst, at(3_251).tick()).effects).toEqual([
       newRound(next, 1, [1, 2]),
-      at(3_001).toldIn({ step: 'round-opening', clients: [1, 2] }, next, 1),
+      at(3_251).toldIn({ step: 'round-opening', clients: [1, 2] }, next, 1),
     ]);
   });
 
   it('takes a further receiver in as a late one', () => {
-    const opening = after(...unknown, at(3_000).sync(1), at(3_001).sync(2));
-    expect(step(opening, at(3_002).sync(3)).effects).toContainEqual({
+    const opening = after(...unknown, at(3_000).sync(1), at(3_001).sync(2), at(3_300).tick());
+    expect(step(opening, at(3_302).sync(3)).effects).toContainEqual({
       type: 'extendRound',
       roundId: next,
       clients: [3],
@@ -577,8 +578,9 @@ describe('a run of which nobody said how many take part', () => {
   });
 
   it('ends at FINISH as if the last sync had started nothing', () => {
-    const { state, effects } = step(after(...unknown, at(3_000).sync(1)), at(3_001).finish());
-    expect(effects).toEqual([at(3_001).told({ step: 'run-finished', generation: 1, rounds: 1 })]);
+    const synced = after(...unknown, at(3_000).sync(1), at(3_001).sync(2));
+    const { state, effects } = step(synced, at(3_002).finish());
+    expect(effects).toEqual([at(3_002).told({ step: 'run-finished', generation: 1, rounds: 1 })]);
     expect(viewRun(state)).toMatchObject({ phase: 'finished', round: null });
   });
 });

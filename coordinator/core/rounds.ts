@@ -8,9 +8,17 @@ import type { RoundEnd } from './types.ts';
 /** Where the size of a burst is known, a gap this long must pass before a partial one counts as whole. */
 const shortestPartialQuietMs = 10_000;
 
+/**
+ * Where a burst is as large as the one before, so long a gap will do: nobody more is awaited, but FedML syncs once more after
+ * its last round, and the FINISH that tells so comes a moment later.
+ */
+const learnedQuietMs = 250;
+
 /** When a burst that is still coming in counts as whole. */
 export function gatheredBy(state: RunState, round: RoundState): number {
-  return round.gatheredAt + quietMs(state);
+  const quiet = quietMs(state);
+  const asLargeAsBefore = round.expected !== null && round.clients.size >= round.expected;
+  return round.gatheredAt + (asLargeAsBefore ? Math.min(quiet, learnedQuietMs) : quiet);
 }
 
 /** How long no receiver must have come for a burst to be over. */
@@ -19,9 +27,9 @@ export function quietMs({ config }: RunState): number {
   return config === null || config.clientsPerRound === null ? quiet : Math.max(quiet, shortestPartialQuietMs);
 }
 
-/** All receivers are there, as far as anybody said how many there are, or the round before tells. */
-function isWhole({ config, allowed }: RunState, { clients, expected }: RoundState): boolean {
-  const perRound = config?.clientsPerRound ?? expected;
+/** All receivers are there, as far as anybody said how many there are. */
+function isWhole({ config, allowed }: RunState, { clients }: RoundState): boolean {
+  const perRound = config?.clientsPerRound ?? null;
   return perRound !== null && clients.size >= Math.min(perRound, allowed?.size ?? perRound);
 }
 

@@ -62,7 +62,7 @@ export interface RoundState {
   /** The chain's key. */
   readonly id: string;
   readonly idx: number;
-  /** How many took part in the round before: as many make this burst whole where the configuration does not say. */
+  /** How many took part in the round before: with as many, little more time is given to this burst. */
   readonly expected: number | null;
   readonly phase: RoundPhase;
   readonly end: RoundEnd | null;

@@ -5,8 +5,17 @@ import { join } from 'node:path';
 import { common } from '@hyperledger/fabric-protos';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { BadBlock, blockHeaderBytes, codesOf, sealBlock, verifyBlocks, verifyChain } from './block-format.ts';
+import {
+  BadBlock,
+  blockHeaderBytes,
+  codesOf,
+  envelopesOf,
+  sealBlock,
+  verifyBlocks,
+  verifyChain,
+} from './block-format.ts';
 import { BlockFileDamaged, BlockStore, readBlocks } from './blocks.ts';
+import { commitHash, readCommitHash } from './commit-hash.ts';
 import { newChannelBed, type ChannelBed } from './fixtures/channel-bed.ts';
 
 describe('the block file', () => {
@@ -203,16 +212,47 @@ describe('the check of a chain', () => {
       ]);
     });
     expect(other.message).toBe('block 3: its signature is wrong');
-    const peerSigned = faultAfter((all) => sealBlock(nth(all, 1), bed.membership.signer('peer0.org1.fedfab.com'), [0]));
+    const peerSigned = faultAfter((all) =>
+      sealBlock(nth(all, 1), bed.membership.signer('peer0.org1.fedfab.com'), [0], null),
+    );
     expect(peerSigned.message).toBe('block 1: it is signed by a peer, not by an orderer');
+  });
+
+  /** Changes one entry of a block's metadata. */
+  function setMetadata(block: common.Block, index: number, bytes: Uint8Array): void {
+    const list = block.getMetadata()?.getMetadataList_asU8() ?? [];
+    list[index] = bytes;
+    block.getMetadata()?.setMetadataList(list);
+  }
+
+  it.each([1, 2, 3])('finds a changed validation code in block %i, though its checksum is made anew', (number) => {
+    const all = blocks();
+    setMetadata(nth(all, number), common.BlockMetadataIndex.TRANSACTIONS_FILTER, Buffer.of(11));
+    const dir = join(bed.root, `changed-${number}`);
+    const store = BlockStore.open(dir);
+    for (const block of all) store.append(block.serializeBinary());
+    store.close();
+    const error = fault(() => verifyBlocks(dir));
+    expect(error.block).toBe(number);
+    expect(error.message).toBe(
+      `block ${number}: its commit hash is wrong: a validation code has been changed, or the hash itself`,
+    );
+  });
+
+  it('finds it in the next block when the commit hash was made to match', () => {
+    const error = faultAfter((all) => {
+      const block = nth(all, 2);
+      setMetadata(block, common.BlockMetadataIndex.TRANSACTIONS_FILTER, Buffer.of(11));
+      const metadata = new common.Metadata();
+      metadata.setValue(commitHash(2, Buffer.of(11), envelopesOf(block), readCommitHash(nth(all, 1))));
+      setMetadata(block, common.BlockMetadataIndex.COMMIT_HASH, metadata.serializeBinary());
+    });
+    expect(error.message).toMatch(/^block 3: its commit hash is wrong/);
   });
 
   it('wants one validation code for each transaction', () => {
     const error = faultAfter((all) => {
-      const metadata = nth(all, 1).getMetadata();
-      const list = metadata?.getMetadataList_asU8() ?? [];
-      list[2] = Buffer.of(0, 0);
-      metadata?.setMetadataList(list);
+      setMetadata(nth(all, 1), common.BlockMetadataIndex.TRANSACTIONS_FILTER, Buffer.of(0, 0));
     });
     expect(error.message).toBe('block 1: it has 1 transactions and 2 validation codes');
     expect([...codesOf(nth(blocks(), 1))]).toEqual([0]);

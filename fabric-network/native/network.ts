@@ -81,6 +81,11 @@ export interface NetworkStatus {
   readonly profilePath: string;
 }
 
+interface NetworkRecord {
+  readonly definition: NetworkDefinition;
+  readonly chaincodeDir: string;
+}
+
 /** The network of a folder. */
 export class NativeNetwork {
   readonly dir: string;
@@ -105,8 +110,8 @@ export class NativeNetwork {
    * sentence that says what did not work; what had been started goes on running, for `up` or `down`.
    */
   async up(): Promise<void> {
-    const nodes = await this.#open(await this.#openDefinition());
-    const { definition } = nodes;
+    const { definition } = await this.#openRecord();
+    const nodes = await this.#open(definition);
     const block = await openGenesisBlock(this.dir, definition, nodes.material, {
       programs: nodes.programs,
       hostOf: nativeHost,
@@ -122,7 +127,8 @@ export class NativeNetwork {
 
   /** Deploys the contract as it is now under the next sequence and a new label; the new sequence. */
   async deploy(): Promise<number> {
-    const nodes = await this.#open(this.#definition());
+    const { definition } = this.#keepRecord(this.#record().definition);
+    const nodes = await this.#open(definition);
     const sequence = (await committedSequence(nodes)) + 1;
     await this.#deploy(nodes, sequence);
     await this.#gatewaysReady(nodes);
@@ -131,7 +137,7 @@ export class NativeNetwork {
 
   /** Asks every process how it is. */
   async status(): Promise<NetworkStatus> {
-    const definition = this.#definition();
+    const { definition } = this.#record();
     const nodes = await this.#open(definition);
     const sequence = await committedSequence(nodes).catch(() => null);
     const status = [
@@ -142,17 +148,24 @@ export class NativeNetwork {
     return { definition, nodes: await Promise.all(status), sequence, profilePath: this.profilePath };
   }
 
-  /** Stops what was started here, and nothing else; the names of what ran. With `wipe`, deletes the folder, too. */
-  async down({ wipe = false }: { readonly wipe?: boolean } = {}): Promise<readonly string[]> {
+  /** Stops what was started here, and nothing else; the names of what ran. */
+  async down(): Promise<readonly string[]> {
     const names = this.#processes.names();
     const isService = (name: string): boolean => name.startsWith(servicePrefix);
     // Clients of a service go before it: first the peers and orderers, then the chaincodes.
-    const stopped = [
-      ...(await this.#stop(names.filter((name) => !isService(name)))),
-      ...(await this.#stop(names.filter(isService))),
-    ];
-    if (wipe) this.#wipe();
-    return stopped;
+    const nodes = await this.#stop(names.filter((name) => !isService(name)));
+    return [...nodes, ...(await this.#stop(names.filter(isService)))];
+  }
+
+  /**
+   * Stops everything and deletes the folder with the ledger. False, and nothing is deleted, when it has no network of
+   * ours: the folder may have been mistyped.
+   */
+  async wipe(): Promise<boolean> {
+    await this.down();
+    if (!existsSync(this.#recordPath)) return false;
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+    return true;
   }
 
   /** SIGKILLs one process, as a crash would end it; for tests. Resolves when it is gone. */
@@ -170,43 +183,44 @@ export class NativeNetwork {
     return names.filter((_, index) => ran[index]);
   }
 
-  #wipe(): void {
-    // Only what looks like a network of ours is deleted: `--dir` may have been mistyped.
-    if (!existsSync(this.#definitionPath)) return;
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
-  }
-
-  get #definitionPath(): string {
+  get #recordPath(): string {
     return join(this.dir, 'network.json');
   }
 
-  /** The definition of the network that is there. */
-  #definition(): NetworkDefinition {
-    if (!existsSync(this.#definitionPath)) {
+  /** What the network is, as #openRecord wrote it. */
+  #record(): NetworkRecord {
+    if (!existsSync(this.#recordPath)) {
       throw new Error(`There is no Fabric network in ${this.dir}; \`fabric:up\` makes one.`);
     }
-    // Written by #openDefinition and by nobody else.
-    return JSON.parse(readFileSync(this.#definitionPath, 'utf8')) as NetworkDefinition;
+    // Written here and by nobody else.
+    return JSON.parse(readFileSync(this.#recordPath, 'utf8')) as NetworkRecord;
   }
 
-  async #openDefinition(): Promise<NetworkDefinition> {
+  async #openRecord(): Promise<NetworkRecord> {
     const { profile, ports = 'diary', batch = {} } = this.#options;
-    if (existsSync(this.#definitionPath)) {
-      const definition = this.#definition();
+    if (existsSync(this.#recordPath)) {
+      const { definition } = this.#record();
       if (profile !== undefined && profile !== definition.profile) {
         throw new Error(
           `${this.dir} has a network of the profile ${definition.profile}, not ${profile}: name another folder, or remove this one with \`fabric:down --wipe\`.`,
         );
       }
-      return definition;
+      return this.#keepRecord(definition);
     }
     // Before anything is written: a machine without Fabric is left as it was.
     this.#programs();
     const diary = defineNetwork({ batch, ...(profile === undefined ? {} : { profile }) });
     const definition = ports === 'free' ? await withFreePorts(diary) : diary;
     mkdirSync(this.dir, { recursive: true });
-    writeWhole(this.#definitionPath, definition);
-    return definition;
+    return this.#keepRecord(definition);
+  }
+
+  /** The contract's folder is remembered, too, so that it need be named once only. */
+  #keepRecord(definition: NetworkDefinition): NetworkRecord {
+    const known = existsSync(this.#recordPath) ? this.#record().chaincodeDir : ownChaincode;
+    const record = { definition, chaincodeDir: resolve(this.#options.chaincodeDir ?? known) };
+    writeWhole(this.#recordPath, record);
+    return record;
   }
 
   #programs(): Programs {
@@ -277,7 +291,7 @@ export class NativeNetwork {
   /** Starts the services of a deployment, of all organisations. */
   async #startServices(nodes: NativeNodes, sequence: number): Promise<void> {
     const { organizations } = nodes.definition;
-    const chaincodeDir = resolve(this.#options.chaincodeDir ?? ownChaincode);
+    const { chaincodeDir } = this.#record();
     for (const organization of organizations) {
       const made = openPackage(nodes, organization, sequence);
       const service = serviceOf(organization, sequence, made, chaincodeDir);

@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** After this long a process that was asked to end is killed. */
+/** Ledgers are to be closed in peace. */
 const STOP_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
 
@@ -39,9 +39,12 @@ interface ProcessRecord {
 /** The processes of one folder: records in `run/`, output in `logs/`. */
 export class Processes {
   readonly #dir: string;
+  readonly #stopTimeoutMs: number;
 
-  constructor(dir: string) {
+  /** After `stopTimeoutMs` a process that was asked to end is killed; 15 s unless given. */
+  constructor(dir: string, { stopTimeoutMs = STOP_TIMEOUT_MS }: { readonly stopTimeoutMs?: number } = {}) {
     this.#dir = dir;
+    this.#stopTimeoutMs = stopTimeoutMs;
   }
 
   /** The id of a process that we started and that still runs; null when it does not. */
@@ -76,7 +79,7 @@ export class Processes {
     const pid = this.pid(name);
     if (pid !== null) {
       signal(pid, 'SIGTERM');
-      const deadline = Date.now() + STOP_TIMEOUT_MS;
+      const deadline = Date.now() + this.#stopTimeoutMs;
       while (this.pid(name) !== null && Date.now() < deadline) await sleep(POLL_MS);
       if (this.pid(name) !== null) signal(pid, 'SIGKILL');
       while (this.pid(name) !== null) await sleep(POLL_MS);

@@ -20,7 +20,8 @@ import {
 import { common, gateway as protocol, msp } from '@hyperledger/fabric-protos';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { blockHeaderHash } from '../../fabric-network/embedded/block-format.ts';
+import { blockHeaderHash, codesOf, envelopesOf } from '../../fabric-network/embedded/block-format.ts';
+import { commitHash, readCommitHash } from '../../fabric-network/embedded/commit-hash.ts';
 import { CHAINCODE, FabricClient, foreignIdentity, proposalOptions, strangerSigner } from './fabric-client.ts';
 import type { ClientOverrides } from './fabric-client.ts';
 import { readWriteSet } from './read-write-set.ts';
@@ -624,20 +625,24 @@ export function conformance(target: ConformanceTarget): void {
         }
       });
 
-      it('whole: a chain of blocks, each with the hash of the one before and of its own data', async () => {
+      it('whole: a chain of blocks, by the hashes of header and data, and by the commit hash', async () => {
         const first = (await committed('NewRound', `r-${randomUUID()}`, '1')).block;
         const blocks = await client.network.getBlockEvents({ startBlock: first - 1n });
         try {
           const last = (await committed('NewRound', `r-${randomUUID()}`, '1')).block;
-          let previousHash: Uint8Array | null = null;
+          let previous: { header: Uint8Array; commit: Uint8Array } | null = null;
           let number = first - 1n;
           for await (const block of blocks) {
             const header = block.getHeader() ?? new common.BlockHeader();
             expect(BigInt(header.getNumber())).toBe(number);
-            const data = Buffer.concat(block.getData()?.getDataList_asU8() ?? []);
-            expect(Buffer.from(header.getDataHash_asU8()).toString('hex')).toBe(sha256(data));
-            if (previousHash !== null) expect(Buffer.from(header.getPreviousHash_asU8())).toEqual(previousHash);
-            previousHash = blockHeaderHash(header);
+            const envelopes = envelopesOf(block);
+            expect(hex(header.getDataHash_asU8())).toBe(sha256(Buffer.concat(envelopes)));
+            const commit = readCommitHash(block);
+            if (previous !== null) {
+              expect(hex(header.getPreviousHash_asU8())).toBe(hex(previous.header));
+              expect(hex(commit)).toBe(hex(commitHash(Number(number), codesOf(block), envelopes, previous.commit)));
+            }
+            previous = { header: blockHeaderHash(header), commit };
             if (number === last) break;
             number += 1n;
           }
@@ -854,6 +859,10 @@ function refusalIn(text: string, prefix: string): string {
   const refusal = JSON.parse(text.slice(prefix.length + 7)) as { code: string; message: string };
   expect(Object.keys(refusal)).toEqual(['code', 'message']);
   return refusal.code;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }
 
 function sha256(bytes: string | Uint8Array): string {
