@@ -59,7 +59,7 @@ it('is over codes, writes in the order of namespaces and keys, and the hash befo
     '2a014b' +
     '320502012c0102' +
     // b/x = X by transaction 0; a key behind the first of its namespace does not name it again.
-    '0a0e' +
+    '0a0f' +
     '0a0162' +
     '1a0178' +
     '2a0158' +
