@@ -131,6 +131,9 @@ test('a checkpoint is null at first, then the last one saved', () => {
   checkpoint.save({ block: 4, txId: 't' });
   checkpoint.save({ block: 5, txId: 'u' });
   expect(checkpoint.load()).toEqual({ block: 5, txId: 'u' });
+  journal.close();
+  journal = openJournal(path);
+  expect(journal.checkpoint('events').load()).toEqual({ block: 5, txId: 'u' });
 });
 
 describe('opening', () => {

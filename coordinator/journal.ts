@@ -38,6 +38,9 @@ export interface History {
   readonly events: readonly Event[];
 }
 
+/** At most so many settled transactions and checkpoints wait to be written with something else. */
+const latestLate = 100;
+
 const schema = `
   CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, run TEXT NOT NULL, event TEXT NOT NULL) STRICT;
@@ -89,6 +92,9 @@ function describe(cause: unknown): string {
 export class Journal implements TransactionLog {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  /** Transactions that are settled, and checkpoints: written with whatever is written next (see `#later`). */
+  readonly #settled = new Set<string>();
+  readonly #checkpoints = new Map<string, { block: number; txId: string }>();
   #open = true;
 
   constructor(db: DatabaseSync) {
@@ -209,38 +215,44 @@ export class Journal implements TransactionLog {
   checkpoint(name: string): EventCheckpoint {
     return {
       load: () => {
+        const later = this.#checkpoints.get(name);
+        if (later !== undefined) return later;
         const row = this.#prepare('SELECT block, tx_id FROM checkpoints WHERE name = ?').get(name);
         return row === undefined ? null : { block: integer(row['block']), txId: text(row['tx_id']) };
       },
       save: (at) => {
-        this.#prepare(
-          'INSERT INTO checkpoints (name, block, tx_id) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET block = excluded.block, tx_id = excluded.tx_id',
-        ).run(name, at.block, at.txId);
+        this.#checkpoints.set(name, at);
+        this.#later();
       },
     };
   }
 
   begin(tx: { txId: string; purpose: string; signed: Uint8Array | null }): void {
-    this.#prepare('INSERT OR REPLACE INTO transactions (tx_id, purpose, signed) VALUES (?, ?, ?)').run(
-      tx.txId,
-      tx.purpose,
-      tx.signed,
-    );
+    this.#transaction(() => {
+      this.#prepare('INSERT OR REPLACE INTO transactions (tx_id, purpose, signed) VALUES (?, ?, ?)').run(
+        tx.txId,
+        tx.purpose,
+        tx.signed,
+      );
+    });
   }
 
   settle(txId: string): void {
-    this.#prepare('DELETE FROM transactions WHERE tx_id = ?').run(txId);
+    this.#settled.add(txId);
+    this.#later();
   }
 
   pending(purpose?: string): readonly { txId: string; purpose: string; signed: Uint8Array | null }[] {
     const rows = this.#prepare(
       'SELECT tx_id, purpose, signed FROM transactions WHERE ?1 IS NULL OR purpose = ?1 ORDER BY rowid',
     ).all(purpose ?? null);
-    return rows.map((row) => ({
-      txId: text(row['tx_id']),
-      purpose: text(row['purpose']),
-      signed: row['signed'] instanceof Uint8Array ? row['signed'] : null,
-    }));
+    return rows
+      .map((row) => ({
+        txId: text(row['tx_id']),
+        purpose: text(row['purpose']),
+        signed: row['signed'] instanceof Uint8Array ? row['signed'] : null,
+      }))
+      .filter(({ txId }) => !this.#settled.has(txId));
   }
 
   /** True while the file can be read. */
@@ -253,6 +265,7 @@ export class Journal implements TransactionLog {
   /** Idempotent. */
   close(): void {
     if (!this.#open) return;
+    this.#transaction(() => undefined);
     this.#open = false;
     this.#statements.clear();
     this.#db.close();
@@ -267,10 +280,30 @@ export class Journal implements TransactionLog {
     return statement;
   }
 
+  /**
+   * What a crash may forget need not cost an fsync of its own: a settled transaction is looked up once more, an event of
+   * the contract comes once more. Bounded, so that little is asked twice.
+   */
+  #later(): void {
+    if (this.#settled.size + this.#checkpoints.size >= latestLate) this.#transaction(() => undefined);
+  }
+
+  #writeLate(): void {
+    for (const txId of this.#settled) this.#prepare('DELETE FROM transactions WHERE tx_id = ?').run(txId);
+    for (const [name, { block, txId }] of this.#checkpoints) {
+      this.#prepare(
+        'INSERT INTO checkpoints (name, block, tx_id) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET block = excluded.block, tx_id = excluded.tx_id',
+      ).run(name, block, txId);
+    }
+    this.#settled.clear();
+    this.#checkpoints.clear();
+  }
+
   #transaction(work: () => void): void {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       work();
+      this.#writeLate();
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');

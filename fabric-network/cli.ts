@@ -16,6 +16,8 @@ interface Flags {
   readonly chaincode?: string;
   readonly json?: boolean;
   readonly wipe?: boolean;
+  readonly org?: string;
+  readonly peer?: string;
 }
 
 const defaultDir = 'fedfab-data/fabric';
@@ -59,6 +61,11 @@ async function status(flags: Flags): Promise<void> {
   const found = await open(flags).status();
   print(flags.json === true ? JSON.stringify(found, null, 2) : statusText(found));
   if (found.nodes.some(({ pid }) => pid === null)) process.exitCode = 1;
+}
+
+async function env(flags: Flags): Promise<void> {
+  const settings = await open(flags).peerEnvironment({ org: Number(flags.org), peer: Number(flags.peer) });
+  for (const [name, value] of Object.entries(settings)) print(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
 }
 
 async function down(flags: Flags): Promise<void> {
@@ -113,6 +120,9 @@ function newProgram(): Command {
     '--json',
     'print JSON, for programs',
   );
+  command('env', "print the variables with which Fabric's `peer` command speaks to a peer, for a shell's `eval`", env)
+    .option('--org <n>', 'its organisation, from 1', '1')
+    .option('--peer <n>', 'the peer, from 0', '0');
   command('down', 'stop what was started here, and nothing else', down).option(
     '--wipe',
     'delete the network with its ledger',

@@ -10,7 +10,16 @@ import { fileURLToPath } from 'node:url';
 import { newProfile } from '../embedded/connection-profile.ts';
 import { silent } from '../embedded/log.ts';
 import type { Log } from '../embedded/log.ts';
-import { joinOrderer, leadingOrderers, ordererChannels, peerChannels, peerCommand } from './admin.ts';
+import {
+  endorserArguments,
+  joinOrderer,
+  leadingOrderers,
+  ordererArguments,
+  peerCommandSettings,
+  ordererChannels,
+  peerChannels,
+  peerCommand,
+} from './admin.ts';
 import { openGenesisBlock } from './channel.ts';
 import { openMaterial } from './crypto.ts';
 import { defineNetwork } from './definition.ts';
@@ -166,6 +175,33 @@ export class NativeNetwork {
     if (!existsSync(this.#recordPath)) return false;
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
     return true;
+  }
+
+  /**
+   * Variables with which Fabric's `peer` command speaks to a peer as its organisation's administrator; and, for its calls
+   * that are ordered, FEDFAB_ORDERER and FEDFAB_ENDORSERS with the arguments that name an orderer and a peer of each
+   * organisation. Organisations count from 1 and peers from 0, as in the diary.
+   */
+  async peerEnvironment({
+    org,
+    peer,
+  }: {
+    readonly org: number;
+    readonly peer: number;
+  }): Promise<Record<string, string>> {
+    const nodes = await this.#open(this.#record().definition);
+    const { organizations } = nodes.definition;
+    const organization = organizations[org - 1];
+    const chosen = organization?.peers[peer];
+    if (organization === undefined || chosen === undefined) {
+      const there = organizations.map(({ peers }, index) => `--org ${index + 1} --peer 0 to ${peers.length - 1}`);
+      throw new Error(`There is no peer ${peer} of organisation ${org}; there are ${there.join(', ')}.`);
+    }
+    return {
+      ...peerCommandSettings(nodes, organization, chosen),
+      FEDFAB_ORDERER: (await ordererArguments(nodes)).join(' '),
+      FEDFAB_ENDORSERS: endorserArguments(nodes).join(' '),
+    };
   }
 
   /** SIGKILLs one process, as a crash would end it; for tests. Resolves when it is gone. */
