@@ -202,7 +202,8 @@ class Starting {
     this.#started('MQTT', () => mqtt.close());
     await mqtt.start(this.#signal ?? new AbortController().signal);
     engine.resume();
-    void engine.follow(journal.checkpoint('contract events'));
+    // A place in one chain says nothing of another: a coordinator that changes its network begins anew there.
+    void engine.follow(journal.checkpoint(`contract events of ${ledgerProfile}`));
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');

@@ -13,6 +13,7 @@ import { newMspManager, type MspDescription, type MspManager } from './msp.ts';
 import { openEnvelope, sameBytes, sha256, txIdOf } from './protos.ts';
 import { derInteger, derOctets, derSequence } from './signatures.ts';
 import type { SigningIdentity } from './types.ts';
+import { field } from './wire.ts';
 
 /** A block that hangs together wrongly. `block` is the first bad one, `reason` what is wrong with it. */
 export class BadBlock extends Error {
@@ -53,6 +54,15 @@ export function newBlock(number: number, previousHash: Uint8Array, envelopes: re
   block.setHeader(header);
   block.setData(data);
   return block;
+}
+
+/** `common.Block` in parts, the envelopes among them as they are. */
+export function blockParts(block: common.Block): Uint8Array[] {
+  return [
+    ...field(1, headerOf(block).serializeBinary()),
+    ...field(2, ...envelopesOf(block).flatMap((envelope) => field(1, envelope))),
+    ...field(3, (block.getMetadata() ?? new common.BlockMetadata()).serializeBinary()),
+  ];
 }
 
 /**

@@ -41,7 +41,7 @@ describe('the block file', () => {
   /** A closed file of these blocks. */
   function write(...blocks: readonly string[]): void {
     const store = open();
-    for (const block of blocks) store.append(Buffer.from(block));
+    for (const block of blocks) store.append([Buffer.from(block)]);
     store.close();
   }
 
@@ -68,7 +68,7 @@ describe('the block file', () => {
       const store = open(2);
       expect(store.tornTail).toEqual({ blocks: 2, bytesCut: length - end });
       expect(statSync(path).size).toBe(end);
-      store.append(Buffer.from('again'));
+      store.append([Buffer.from('again')]);
       expect(texts(store)).toEqual(['zero', 'one', 'again']);
       store.close();
     }
@@ -116,10 +116,10 @@ describe('the block file', () => {
 
   it('is of no use when closed', () => {
     const store = open();
-    store.append(Buffer.from('zero'));
+    store.append([Buffer.from('ze'), Buffer.from('ro')]);
     store.close();
     store.close();
-    expect(() => store.append(Buffer.from('one'))).toThrow('closed');
+    expect(() => store.append([Buffer.from('one')])).toThrow('closed');
     expect(() => store.read(0)).toThrow('closed');
   });
 });
@@ -230,7 +230,7 @@ describe('the check of a chain', () => {
     setMetadata(nth(all, number), common.BlockMetadataIndex.TRANSACTIONS_FILTER, Buffer.of(11));
     const dir = join(bed.root, `changed-${number}`);
     const store = BlockStore.open(dir);
-    for (const block of all) store.append(block.serializeBinary());
+    for (const block of all) store.append([block.serializeBinary()]);
     store.close();
     const error = fault(() => verifyBlocks(dir));
     expect(error.block).toBe(number);

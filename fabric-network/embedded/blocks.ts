@@ -17,9 +17,13 @@ import {
   openSync,
   readSync,
   writeSync,
+  writevSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join as joinPath } from 'node:path';
 import { crc32 } from 'node:zlib';
+
+import { join, lengthOf } from './wire.ts';
+import type { Parts } from './wire.ts';
 
 const fileName = 'blocks';
 const headLength = 16;
@@ -71,7 +75,7 @@ export class BlockStore {
    * Throws `BlockFileDamaged`.
    */
   static open(dir: string, options: { readonly committed?: number } = {}): BlockStore {
-    const path = join(dir, fileName);
+    const path = joinPath(dir, fileName);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const existed = existsSync(path);
     const fd = openSync(path, existed ? 'r+' : 'w+', 0o600);
@@ -91,13 +95,12 @@ export class BlockStore {
     return this.#places.length;
   }
 
-  /** Appends one `common.Block`; it is on disk when this returns. After an error nothing of it remains. */
-  append(block: Uint8Array): BlockPlace {
+  /** Appends one `common.Block`, in parts; it is on disk when this returns. After an error nothing of it remains. */
+  append(block: Parts): BlockPlace {
     this.#requireOpen();
-    const place = { offset: this.#end + headLength, length: block.length };
+    const place = { offset: this.#end + headLength, length: lengthOf(block) };
     try {
-      writeFully(this.#fd, headOf(block), this.#end);
-      writeFully(this.#fd, block, place.offset);
+      writeFully(this.#fd, [headOf(block), ...block], this.#end);
       fdatasyncSync(this.#fd);
     } catch (error) {
       this.#undo();
@@ -161,7 +164,7 @@ export class BlockStore {
  * anything. Throws `BlockFileDamaged` at the first that is not whole.
  */
 export function* readBlocks(dir: string): Generator<Uint8Array, void, undefined> {
-  const fd = openSync(join(dir, fileName), 'r');
+  const fd = openSync(joinPath(dir, fileName), 'r');
   try {
     const { places, problem } = scan(fd);
     for (const [number, place] of places.entries()) yield readChecked(fd, number, place);
@@ -240,11 +243,12 @@ function wholeRecordAfter(fd: number, from: number, size: number): boolean {
   return false;
 }
 
-function headOf(block: Uint8Array): Buffer {
+function headOf(block: Parts): Buffer {
   const head = Buffer.alloc(headLength);
   head.writeUInt32BE(magic, 0);
-  head.writeUInt32BE(block.length, 4);
-  head.writeUInt32BE(crc32(block), 8);
+  head.writeUInt32BE(lengthOf(block), 4);
+  const checksum = block.reduce((sum, part) => crc32(part, sum), 0);
+  head.writeUInt32BE(checksum, 8);
   head.writeUInt32BE(crc32(head.subarray(0, 12)), 12);
   return head;
 }
@@ -278,10 +282,12 @@ function readFully(fd: number, offset: number, length: number): Buffer {
   return bytes;
 }
 
-function writeFully(fd: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length;) {
-    done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
-  }
+function writeFully(fd: number, parts: Parts, offset: number): void {
+  let done = writevSync(fd, [...parts], offset);
+  if (done === lengthOf(parts)) return;
+  // A disk that is nearly full takes a piece, and says why at the next one.
+  const bytes = join(parts);
+  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
 }
 
 /** Makes a new file's name last through a loss of power; Windows has no such call. */

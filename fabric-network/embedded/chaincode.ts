@@ -17,7 +17,8 @@ import { silent } from './log.ts';
 import type { Log } from './log.ts';
 import { messageOf } from './rpc-error.ts';
 import type { KeyModification, KeyValue, Simulation } from './types.ts';
-import { asBuffer } from './wire.ts';
+import { asBuffer, field, join } from './wire.ts';
+import type { Parts } from './wire.ts';
 
 const MessageType = peer.ChaincodeMessage.Type;
 type MessageType = peer.ChaincodeMessage.TypeMap[keyof peer.ChaincodeMessage.TypeMap];
@@ -98,12 +99,18 @@ interface Running extends Execution {
   readonly settle: (outcome: Answer | Error) => void;
 }
 
+/** A `peer.ChaincodeMessage`: what is small of it, and the fields that may be large, which are to be copied once. */
+interface Outgoing {
+  readonly message: peer.ChaincodeMessage;
+  readonly large: Parts;
+}
+
 class Stream implements ChaincodeStream {
   readonly #options: ConnectOptions;
   readonly #log: Log;
   readonly #client: Client;
   readonly #running = new Map<string, Running>();
-  #stream: ClientDuplexStream<peer.ChaincodeMessage, peer.ChaincodeMessage> | null = null;
+  #stream: ClientDuplexStream<Outgoing, peer.ChaincodeMessage> | null = null;
   #registered: { resolve: () => void; reject: (error: Error) => void } | null = null;
   #ready = false;
   #closed = false;
@@ -123,9 +130,9 @@ class Stream implements ChaincodeStream {
   }
 
   async open(timeoutMs: number): Promise<void> {
-    const stream = this.#client.makeBidiStreamRequest<peer.ChaincodeMessage, peer.ChaincodeMessage>(
+    const stream = this.#client.makeBidiStreamRequest<Outgoing, peer.ChaincodeMessage>(
       '/protos.Chaincode/Connect',
-      (message) => asBuffer(message.serializeBinary()),
+      (message) => asBuffer(bytesOf(message)),
       (bytes) => peer.ChaincodeMessage.deserializeBinary(bytes),
     );
     this.#stream = stream;
@@ -169,7 +176,7 @@ class Stream implements ChaincodeStream {
     this.#end('closed');
   }
 
-  #send(message: peer.ChaincodeMessage): void {
+  #send(message: Outgoing): void {
     this.#stream?.write(message);
   }
 
@@ -203,8 +210,8 @@ class Stream implements ChaincodeStream {
       this.#end(`registered as '${id}'`);
       return;
     }
-    this.#send(messageOfType(MessageType.REGISTERED));
-    this.#send(messageOfType(MessageType.READY));
+    this.#send({ message: messageOfType(MessageType.REGISTERED), large: [] });
+    this.#send({ message: messageOfType(MessageType.READY), large: [] });
     this.#ready = true;
     this.#registered?.resolve();
   }
@@ -402,13 +409,21 @@ function take(items: Iterator<Uint8Array>): Uint8Array | null {
   return item.done === true ? null : item.value;
 }
 
-function startOf(execution: Execution): peer.ChaincodeMessage {
+function startOf(execution: Execution): Outgoing {
   const message = messageOfType(execution.init ? MessageType.INIT : MessageType.TRANSACTION);
-  message.setPayload(execution.input.serializeBinary());
   message.setTxid(execution.txId);
   message.setChannelId(execution.channel);
-  message.setProposal(execution.proposal);
-  return message;
+  const { input, proposal } = execution;
+  const signed = [...field(1, proposal.getProposalBytes_asU8()), ...field(2, proposal.getSignature_asU8())];
+  return { message, large: [...payloadField(input.serializeBinary()), ...field(5, ...signed)] };
+}
+
+function payloadField(payload: Uint8Array): Uint8Array[] {
+  return field(3, payload);
+}
+
+function bytesOf({ message, large }: Outgoing): Uint8Array {
+  return join([message.serializeBinary(), ...large]);
 }
 
 function answerOf(message: peer.ChaincodeMessage): Answer | Error {
@@ -430,12 +445,11 @@ function responseTo(
   request: peer.ChaincodeMessage,
   payload: Uint8Array,
   type: MessageType = MessageType.RESPONSE,
-): peer.ChaincodeMessage {
+): Outgoing {
   const message = messageOfType(type);
-  message.setPayload(payload);
   message.setTxid(request.getTxid());
   message.setChannelId(request.getChannelId());
-  return message;
+  return { message, large: payloadField(payload) };
 }
 
 function messageOfType(type: MessageType): peer.ChaincodeMessage {

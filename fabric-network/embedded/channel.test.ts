@@ -249,7 +249,7 @@ describe('a simulation', () => {
       const open = simulation.range(ns, '', 'c');
       open.next();
       expect([...iterate(simulation.range(ns, 'b', ''))].length).toBe(2);
-      return simulation.readWriteSet();
+      return Buffer.concat(simulation.readWriteSet());
     });
     const set = ledger.rwset.TxReadWriteSet.deserializeBinary(results);
     expect(set.getNsRwsetList().map((named) => named.getNamespace())).toEqual([ns, 'zeta']);
@@ -299,6 +299,13 @@ describe('validation', () => {
   }
 
   const flip = (bytes: Uint8Array): Uint8Array => bytes.map((byte, at) => (at === bytes.length - 1 ? byte ^ 1 : byte));
+
+  it('does not verify creators again whom the caller has verified, and everything else all the same', () => {
+    const unsigned = bed.transaction(channel, put('a', '1'), { resign: () => new Uint8Array() });
+    const foreign = bed.transaction(channel, put('a', '1'), { channel: 'other' });
+    const { transactions } = channel.commit([unsigned.envelope, foreign.envelope], { creatorsVerified: true });
+    expect(transactions.map(({ code }) => code)).toEqual([codes.VALID, codes.BAD_CREATOR_SIGNATURE]);
+  });
 
   it.each<[string, Parameters<ChannelBed['run']>[2], number]>([
     ['the creator did not sign', { resign: flip }, codes.BAD_CREATOR_SIGNATURE],

@@ -13,6 +13,7 @@ import { common, peer } from '@hyperledger/fabric-protos';
 
 import {
   blockHeaderHash,
+  blockParts,
   codesOf,
   envelopesOf,
   headerOf,
@@ -30,6 +31,7 @@ import { LedgerSimulation } from './simulation.ts';
 import { StateStore, type BlockUpdate, type StateWrite } from './state.ts';
 import type { Channel, CommittedBlock, Membership, SigningIdentity, Simulation } from './types.ts';
 import { isDelete, openReadWriteSet, validateBlock, type EndorsementPolicy } from './validation.ts';
+import type { Parts } from './wire.ts';
 
 /** How a channel is opened. */
 export interface ChannelOptions {
@@ -72,7 +74,7 @@ function open(options: ChannelOptions): OpenedChannel {
     const blocks = BlockStore.open(dir, { committed: StateStore.savepoint(dir) });
     opened.push(blocks);
     if (blocks.height === 0) {
-      blocks.append(newGenesisBlock({ channel: options.name, msps: membership.msps }, signer, now()));
+      blocks.append([newGenesisBlock({ channel: options.name, msps: membership.msps }, signer, now())]);
     }
     const genesis = checkGenesis(blocks, options);
     const state = StateStore.open(dir, genesis);
@@ -130,7 +132,10 @@ class LedgerChannel implements OpenedChannel {
     return new LedgerSimulation(state.snapshot(), blocks, txId);
   }
 
-  commit(envelopes: readonly Uint8Array[]): CommittedBlock {
+  commit(
+    envelopes: readonly Uint8Array[],
+    { creatorsVerified = false }: { readonly creatorsVerified?: boolean } = {},
+  ): CommittedBlock {
     this.#requireSound();
     if (envelopes.length === 0) throw new RangeError('a block holds at least one transaction');
     const { blocks, state, membership, policy, signer } = this.#parts;
@@ -140,14 +145,15 @@ class LedgerChannel implements OpenedChannel {
       policy,
       state,
       identify: (serialized) => membership.identify(serialized, { allowExpired: true }),
+      creatorsVerified,
     });
     const block = newBlock(number, this.#previousHash, envelopes);
     const hash = commitHash(number, Uint8Array.from(codes), envelopes, this.#previousCommitHash);
     sealBlock(block, signer, codes, hash);
-    const bytes = block.serializeBinary();
-    const { offset } = blocks.append(bytes);
+    const parts = blockParts(block);
+    const { offset } = blocks.append(parts);
     try {
-      state.apply(updateOf(bytes, offset));
+      state.apply(updateOf(block, offsetsIn(parts, envelopes, offset)));
     } catch (error) {
       // The block is committed, the state lacks it: opening again will mend that, going on would not.
       this.#failure = new Error('the state failed to take in a block; open the channel again', { cause: error });
@@ -221,7 +227,11 @@ function checkGenesis(blocks: BlockStore, { name, membership, dir }: ChannelOpti
 function replay(blocks: BlockStore, state: StateStore): number {
   const from = state.height;
   for (let number = from; number < blocks.height; number++) {
-    state.apply(updateOf(blocks.read(number), blocks.place(number).offset));
+    const { offset } = blocks.place(number);
+    const bytes = blocks.read(number);
+    const block = common.Block.deserializeBinary(bytes);
+    const offsets = envelopesOf(block).map((envelope) => offset + placeIn(bytes, envelope));
+    state.apply(updateOf(block, offsets));
   }
   return blocks.height - from;
 }
@@ -230,12 +240,19 @@ function readBlock(blocks: BlockStore, number: number): common.Block {
   return common.Block.deserializeBinary(blocks.read(number));
 }
 
-/**
- * What a block changes in the state. Values are told by their place in the block file: they are views into `bytes`,
- * which begin at `offset` in the file.
- */
-function updateOf(bytes: Uint8Array, offset: number): BlockUpdate {
-  const block = common.Block.deserializeBinary(bytes);
+/** Where in the file each envelope is, of a block that begins there at `offset`. */
+function offsetsIn(parts: Parts, envelopes: readonly Uint8Array[], offset: number): readonly number[] {
+  const offsets: number[] = [];
+  let at = offset;
+  for (const part of parts) {
+    if (part === envelopes[offsets.length]) offsets.push(at);
+    at += part.length;
+  }
+  return offsets;
+}
+
+/** What a block changes in the state. Values are told by their place in the block file, as are envelopes by `offsets`. */
+function updateOf(block: common.Block, offsets: readonly number[]): BlockUpdate {
   const codes = codesOf(block);
   return {
     number: headerOf(block).getNumber(),
@@ -246,13 +263,14 @@ function updateOf(bytes: Uint8Array, offset: number): BlockUpdate {
       const timestamp = channelHeader.getTimestamp();
       const time = (timestamp?.getSeconds() ?? 0) * 1000 + Math.floor((timestamp?.getNanos() ?? 0) / 1_000_000);
       const isEndorsed = channelHeader.getType() === common.HeaderType.ENDORSER_TRANSACTION;
-      const writes = isEndorsed ? writesOf(data, bytes, offset) : [];
+      const writes = isEndorsed ? writesOf(data, envelope, offsetAt(offsets, tx)) : [];
       return { txId: channelHeader.getTxId(), time, code, writes };
     }),
   };
 }
 
-function writesOf(transaction: Uint8Array, bytes: Uint8Array, offset: number): readonly StateWrite[] {
+/** `transaction` is a view into the envelope, which is at `offset` in the file. */
+function writesOf(transaction: Uint8Array, envelope: Uint8Array, offset: number): readonly StateWrite[] {
   const action = peer.ChaincodeAction.deserializeBinary(openAction(transaction).action);
   return openReadWriteSet(action.getResults_asU8()).flatMap(({ namespace, set }) =>
     // Of two writes of one key in one set the last one counts, as it does in Fabric's batches.
@@ -263,10 +281,16 @@ function writesOf(transaction: Uint8Array, bytes: Uint8Array, offset: number): r
         namespace,
         key: write.getKey(),
         isDelete: gone,
-        value: gone ? { offset: 0, length: 0 } : { offset: offset + placeIn(bytes, value), length: value.length },
+        value: gone ? { offset: 0, length: 0 } : { offset: offset + placeIn(envelope, value), length: value.length },
       };
     }),
   );
+}
+
+function offsetAt(offsets: readonly number[], tx: number): number {
+  const offset = offsets[tx];
+  if (offset === undefined) throw new Error(`the place of transaction ${tx} is not known`);
+  return offset;
 }
 
 function placeIn(bytes: Uint8Array, view: Uint8Array): number {

@@ -12,7 +12,8 @@ import { proposalHash } from './proposal.ts';
 import type { Proposal } from './proposal.ts';
 import { messageOf } from './rpc-error.ts';
 import type { Channel, SigningIdentity, Simulation } from './types.ts';
-import { asBuffer, field, join, lengthOf } from './wire.ts';
+import { field } from './wire.ts';
+import type { Parts } from './wire.ts';
 
 /** Fabric's key for "this version has been initialised" (`core/chaincode/chaincode_support.go`). */
 const INITIALIZED_KEY = '\u0000\u{10ffff}initialized';
@@ -22,7 +23,7 @@ export interface Simulated {
   readonly chaincode: Chaincode;
   readonly answer: Answer;
   /** `rwset.TxReadWriteSet`; empty when only the answer was asked for. */
-  readonly readWriteSet: Uint8Array;
+  readonly readWriteSet: Parts;
 }
 
 /**
@@ -46,7 +47,7 @@ export async function simulate(
       proposal: proposal.signed,
       simulation,
     });
-    const readWriteSet = want === 'transaction' && succeeded(answer) ? simulation.readWriteSet() : new Uint8Array();
+    const readWriteSet = want === 'transaction' && succeeded(answer) ? simulation.readWriteSet() : [];
     return { chaincode, answer, readWriteSet };
   } catch (error) {
     const reason = `failed to execute transaction ${proposal.txId}: ${messageOf(error)}`;
@@ -70,10 +71,10 @@ export function prepareTransaction(
   simulated: Simulated,
   signers: readonly SigningIdentity[],
 ): Uint8Array[] {
-  const { responsePayload, endorsements } = endorse(responsePayloadParts(proposal, simulated), signers);
+  const responsePayload = responsePayloadParts(proposal, simulated);
   const endorsedAction = [
-    ...field(1, responsePayload),
-    ...endorsements.flatMap((endorsement) => field(2, endorsement.serializeBinary())),
+    ...field(1, ...responsePayload),
+    ...signers.flatMap((signer) => endorse(responsePayload, signer)),
   ];
   const actionPayload = [...field(1, proposal.publicPayload), ...field(2, ...endorsedAction)];
   const action = [...field(1, proposal.signatureHeader), ...field(2, ...actionPayload)];
@@ -90,7 +91,7 @@ function responsePayloadParts(proposal: Proposal, { chaincode, answer, readWrite
   response.setMessage(answer.message);
   response.setPayload(answer.payload);
   const action = [
-    ...field(1, readWriteSet),
+    ...field(1, ...readWriteSet),
     ...eventField(proposal, chaincode, answer),
     ...field(3, response.serializeBinary()),
     ...field(4, id.serializeBinary()),
@@ -108,25 +109,12 @@ function eventField(proposal: Proposal, chaincode: Chaincode, { event }: Answer)
   return field(2, result.serializeBinary());
 }
 
-/**
- * An endorser signs the payload followed by its own identity. The payload may be large, so it is joined once, with room
- * behind it into which each identity is written in turn.
- */
-function endorse(
-  parts: readonly Uint8Array[],
-  signers: readonly SigningIdentity[],
-): { responsePayload: Uint8Array; endorsements: peer.Endorsement[] } {
-  const length = lengthOf(parts);
-  const room = Math.max(0, ...signers.map(({ serialized }) => serialized.length));
-  const buffer = asBuffer(join([...parts, new Uint8Array(room)]));
-  const endorsements = signers.map((signer) => {
-    buffer.set(signer.serialized, length);
-    const endorsement = new peer.Endorsement();
-    endorsement.setEndorser(signer.serialized);
-    endorsement.setSignature(signer.sign(buffer.subarray(0, length + signer.serialized.length)));
-    return endorsement;
-  });
-  return { responsePayload: buffer.subarray(0, length), endorsements };
+/** An endorser signs the payload followed by its own identity. */
+function endorse(responsePayload: Parts, signer: SigningIdentity): Uint8Array[] {
+  const endorsement = new peer.Endorsement();
+  endorsement.setEndorser(signer.serialized);
+  endorsement.setSignature(signer.sign([...responsePayload, signer.serialized]));
+  return field(2, endorsement.serializeBinary());
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
- * The embedded Fabric network, whole: identities, ledger, chaincode, ordering, and one Gateway per peer of the diary's
- * network, each on its own port with its own TLS certificate. All peers share the one ledger: nothing is replicated, and
- * who needs more than one machine uses Fabric.
+ * The embedded Fabric network, whole: identities, ledger, chaincode, ordering, and for each peer of the diary's network a
+ * Gateway with block events, on a port of its own with a TLS certificate of its own. All peers share the one ledger:
+ * nothing is replicated, and who needs more than one machine uses Fabric.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';

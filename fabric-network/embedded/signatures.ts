@@ -2,15 +2,17 @@
  * ECDSA P-256 as Fabric uses it: over SHA-256, DER, with the lower of the two possible S. A signature with the high S
  * is refused, so that nobody can make a second valid signature out of a first one.
  */
-import { createVerify, sign, type KeyObject } from 'node:crypto';
+import { createSign, createVerify, type KeyObject } from 'node:crypto';
 
 /** Order of the P-256 group. */
 const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 const halfOrder = order >> 1n;
 
-/** Signs SHA-256 of the message with a P-256 private key: DER, low S. */
-export function signLowS(key: KeyObject, message: Uint8Array): Uint8Array {
-  const raw = sign('sha256', message, { key, dsaEncoding: 'ieee-p1363' });
+/** Signs SHA-256 of the message (or of its parts in order) with a P-256 private key: DER, low S. */
+export function signLowS(key: KeyObject, message: Uint8Array | readonly Uint8Array[]): Uint8Array {
+  const signer = createSign('sha256');
+  for (const part of message instanceof Uint8Array ? [message] : message) signer.update(part);
+  const raw = signer.sign({ key, dsaEncoding: 'ieee-p1363' });
   const s = toBigInt(raw.subarray(32));
   return derSequence(derInteger(toBigInt(raw.subarray(0, 32))), derInteger(s > halfOrder ? order - s : s));
 }

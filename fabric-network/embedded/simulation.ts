@@ -8,6 +8,8 @@ import { ledger } from '@hyperledger/fabric-protos';
 import type { BlockStore } from './blocks.ts';
 import type { StateEntry, StateSnapshot } from './state.ts';
 import type { KeyModification, KeyValue, Simulation, Version } from './types.ts';
+import { field } from './wire.ts';
+import type { Parts } from './wire.ts';
 
 const { kvrwset } = ledger.rwset;
 type KVRead = ledger.rwset.kvrwset.KVRead;
@@ -104,17 +106,14 @@ export class LedgerSimulation implements Simulation {
     }
   }
 
-  readWriteSet(): Uint8Array {
+  readWriteSet(): Parts {
     this.#requireOpen();
     if (this.#computed) {
       throw new Error('this function should only be called once on a transaction simulator instance');
     }
     this.#computed = true;
-    const set = new ledger.rwset.TxReadWriteSet();
-    set.setDataModel(ledger.rwset.TxReadWriteSet.DataModel.KV);
-    const names = [...this.#namespaces.keys()].sort(byUtf8);
-    set.setNsRwsetList(names.map((name) => namespaceSet(name, this.#record(name))));
-    return set.serializeBinary();
+    // The data model, field 1, is KV, which is the default and not written.
+    return sorted(this.#namespaces).flatMap(([name, record]) => field(2, ...namespaceSet(name, record)));
   }
 
   close(): void {
@@ -175,15 +174,13 @@ export function byUtf8(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-function namespaceSet(namespace: string, record: NamespaceRecord): ledger.rwset.NsReadWriteSet {
+/** `rwset.NsReadWriteSet`, around a `kvrwset.KVRWSet`. */
+function namespaceSet(namespace: string, record: NamespaceRecord): Uint8Array[] {
   const set = new kvrwset.KVRWSet();
   set.setReadsList(sorted(record.reads).map(([key, version]) => newRead(key, version)));
-  set.setWritesList(sorted(record.writes).map(([key, value]) => newWrite(key, value)));
   set.setRangeQueriesInfoList(distinct(record.ranges).map(newRange));
-  const named = new ledger.rwset.NsReadWriteSet();
-  named.setNamespace(namespace);
-  named.setRwset(set.serializeBinary());
-  return named;
+  const writes = sorted(record.writes).flatMap(([key, value]) => field(3, ...newWrite(key, value)));
+  return [...field(1, Buffer.from(namespace)), ...field(2, set.serializeBinary(), ...writes)];
 }
 
 function sorted<T>(entries: ReadonlyMap<string, T>): [string, T][] {
@@ -212,12 +209,11 @@ function newRead(key: string, version: Version | null): KVRead {
   return read;
 }
 
-function newWrite(key: string, value: Uint8Array | null): ledger.rwset.kvrwset.KVWrite {
+function newWrite(key: string, value: Uint8Array | null): Uint8Array[] {
   const write = new kvrwset.KVWrite();
   write.setKey(key);
-  if (value === null) write.setIsDelete(true);
-  else write.setValue(value);
-  return write;
+  write.setIsDelete(value === null);
+  return [write.serializeBinary(), ...(value === null ? [] : field(3, value))];
 }
 
 function newRange(record: RangeRecord): ledger.rwset.kvrwset.RangeQueryInfo {

@@ -21,8 +21,8 @@ export interface SigningIdentity {
   readonly name: string;
   /** `msp.SerializedIdentity`. */
   readonly serialized: Uint8Array;
-  /** DER ECDSA with low S over SHA-256 of the message. */
-  sign(message: Uint8Array): Uint8Array;
+  /** DER ECDSA with low S over SHA-256 of the message, or of its parts in order. */
+  sign(message: Uint8Array | readonly Uint8Array[]): Uint8Array;
 }
 
 /** Who is known on the network, and what the network signs with. */
@@ -90,8 +90,8 @@ export interface Simulation {
   ): { readonly items: readonly KeyValue[]; readonly bookmark: string };
   /** Newest first, as Fabric gives it. Not recorded. */
   history(namespace: string, key: string): Iterator<KeyModification>;
-  /** `rwset.TxReadWriteSet`; call once, at the end. */
-  readWriteSet(): Uint8Array;
+  /** `rwset.TxReadWriteSet` in parts, since values may be large; call once, at the end. */
+  readWriteSet(): readonly Uint8Array[];
   /** Frees the snapshot; idempotent. */
   close(): void;
 }
@@ -120,8 +120,9 @@ export interface Channel {
   /**
    * Cuts one block from `common.Envelope`s in this order: validates each (signatures, endorsement policy, duplicate
    * transaction id, MVCC, phantoms), appends and fsyncs the block, applies the valid ones to the state.
+   * `creatorsVerified`: the caller has verified every creator's signature, which need not be done again.
    */
-  commit(envelopes: readonly Uint8Array[]): CommittedBlock;
+  commit(envelopes: readonly Uint8Array[], options?: { readonly creatorsVerified?: boolean }): CommittedBlock;
   /** Where a transaction is, or null. */
   transaction(txId: string): { readonly block: number; readonly code: number } | null;
   /** `common.Block` bytes as stored. Throws a RangeError past the height. */

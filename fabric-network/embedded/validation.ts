@@ -35,6 +35,8 @@ export interface ValidationContext {
   readonly policy: EndorsementPolicy;
   readonly identify: (serialized: Uint8Array) => Identity;
   readonly state: CommittedState;
+  /** Every creator's signature has been verified already. */
+  readonly creatorsVerified: boolean;
 }
 
 /** One namespace of a transaction's read-write set. */
@@ -138,10 +140,10 @@ function isComplete(header: common.SignatureHeader): boolean {
 }
 
 /** A Fabric peer knows no organisations of a channel that it has not joined: a wrong channel is a bad signature, too. */
-function checkCreator(envelope: OpenedEnvelope, { channel, identify }: ValidationContext): void {
+function checkCreator(envelope: OpenedEnvelope, { channel, identify, creatorsVerified }: ValidationContext): void {
   demand(envelope.channelHeader.getChannelId() === channel, codes.BAD_CREATOR_SIGNATURE);
   const creator = otherwise(codes.BAD_CREATOR_SIGNATURE, () => identify(envelope.signatureHeader.getCreator_asU8()));
-  demand(creator.verify(envelope.payload, envelope.signature), codes.BAD_CREATOR_SIGNATURE);
+  demand(creatorsVerified || creator.verify(envelope.payload, envelope.signature), codes.BAD_CREATOR_SIGNATURE);
 }
 
 /** The configuration of this network cannot be changed by a transaction. */

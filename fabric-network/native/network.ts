@@ -179,7 +179,7 @@ export class NativeNetwork {
 
   /**
    * Variables with which Fabric's `peer` command speaks to a peer as its organisation's administrator; and, for its calls
-   * that are ordered, FEDFAB_ORDERER and FEDFAB_ENDORSERS with the arguments that name an orderer and a peer of each
+   * that are ordered, FABRIC_ORDERER_ARGS and FABRIC_ENDORSER_ARGS with the arguments that name an orderer and a peer of each
    * organisation. Organisations count from 1 and peers from 0, as in the diary.
    */
   async peerEnvironment({
@@ -199,8 +199,8 @@ export class NativeNetwork {
     }
     return {
       ...peerCommandSettings(nodes, organization, chosen),
-      FEDFAB_ORDERER: (await ordererArguments(nodes)).join(' '),
-      FEDFAB_ENDORSERS: endorserArguments(nodes).join(' '),
+      FABRIC_ORDERER_ARGS: (await ordererArguments(nodes)).join(' '),
+      FABRIC_ENDORSER_ARGS: endorserArguments(nodes).join(' '),
     };
   }
 

@@ -1,7 +1,7 @@
 /**
  * The conformance suite on real Fabric: on a network that is started for it where Fabric's programs are (on PATH, or in
- * FABRIC_BIN), or on one that runs already: FEDFAB_FABRIC_PROFILE is the path of its connection profile, and
- * FEDFAB_FABRIC_RESTART, optional, a program that restarts it and returns when it answers again.
+ * FABRIC_BIN), or on one that runs already: FABRIC_TEST_PROFILE is the path of its connection profile, and
+ * FABRIC_TEST_RESTART, optional, a program that restarts it and returns when it answers again.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -14,8 +14,8 @@ import { temporaryDirectory } from '../processes.ts';
 import { conformance } from './suite.ts';
 import type { ConformanceTarget } from './target.ts';
 
-const profilePath = process.env['FEDFAB_FABRIC_PROFILE'] ?? '';
-const restartProgram = process.env['FEDFAB_FABRIC_RESTART'] ?? '';
+const profilePath = process.env['FABRIC_TEST_PROFILE'] ?? '';
+const restartProgram = process.env['FABRIC_TEST_RESTART'] ?? '';
 const { programs, missing } = fabricPrograms();
 
 if (profilePath !== '') {

@@ -49,13 +49,13 @@ if (programs === null) {
 
     async function peer(...args: string[]): Promise<string> {
       const {
-        FEDFAB_ORDERER = '',
-        FEDFAB_ENDORSERS = '',
+        FABRIC_ORDERER_ARGS = '',
+        FABRIC_ENDORSER_ARGS = '',
         ...env
       } = await another().peerEnvironment({ org: 1, peer: 0 });
       const all = args.flatMap((arg) => {
-        if (arg === '$ORDERER') return FEDFAB_ORDERER.split(' ');
-        return arg === '$ENDORSERS' ? FEDFAB_ENDORSERS.split(' ') : [arg];
+        if (arg === '$ORDERER') return FABRIC_ORDERER_ARGS.split(' ');
+        return arg === '$ENDORSERS' ? FABRIC_ENDORSER_ARGS.split(' ') : [arg];
       });
       const options = { env: programEnvironment(env) };
       const { stdout } = await promisify(execFile)(programPath(programs ?? new Map(), 'peer'), all, options);
