@@ -275,7 +275,10 @@ function set(values: Fields, dotted: string, value: unknown): Fields {
 
 function finish(config: Config): Config {
   const runs = config.runs.map((run) => runOf(run, config.admission));
+  const { quorum, deadline_s: deadlineS } = config.admission;
+  const admission = uselessQuorum({ clients: null, clientsPerRound: null, quorum, deadlineMs: deadlineS } as RunConfig);
   const faults = [
+    ...admission.map((fault) => ({ ...fault, path: `admission.${fault.path}`, source: 'configuration' })),
     ...passwordFaults(config.mqtt),
     ...contradictions(config),
     ...repeatedRuns(runs),

@@ -21,6 +21,8 @@ export interface CoordinatorOptions {
   readonly now: () => number;
   readonly state: () => ServiceState;
   readonly broker: () => Health['broker'];
+  /** Throws `bad_config` for a run that cannot be coordinated here. */
+  readonly checkRun: (config: RunConfig) => void;
   /** A run that was made known by HTTP: its topics may have to be subscribed to. */
   readonly onRun: (config: RunConfig) => void;
 }
@@ -79,6 +81,7 @@ class LedgeredCoordinator implements Coordinator {
   defineRun(input: unknown): RunView {
     const { engine, defaults, now, onRun } = this.#options;
     const config = runConfigOf(input, defaults);
+    this.#options.checkRun(config);
     // What could not be kept has ended the process by `onFatal`; there is nobody to tell.
     engine.dispatch(config.run, { type: 'RunDefined', at: now(), config }).catch(() => undefined);
     engine.flush();
@@ -135,9 +138,11 @@ class LedgeredCoordinator implements Coordinator {
     const { engine, ledger, now } = this.#options;
     const { run, roundId, client, bytes, mediaType, numSamples } = upload;
     const samples = numSamples === undefined ? {} : { numSamples };
-    const stored = await engine
-      .uploads(run)
-      .add(() => ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples }));
+    const stored = await engine.uploads(run).add(() => {
+      // The body may have taken longer than the lease.
+      this.#demandSlot(this.#state(run), roundId, client);
+      return ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples });
+    });
     await engine.dispatch(run, {
       type: 'ModelStored',
       at: now(),

@@ -122,12 +122,19 @@ export class Engine {
   }
 
   async #onLedgerEvent(event: LedgerEvent): Promise<void> {
+    if (event.type === 'RoundClosed') return this.#onRoundClosed(event.run, event.roundId);
     if (event.type !== 'ModelAdded' && event.type !== 'GlobalUpdated') return;
     const run = event.type === 'ModelAdded' ? event.run : event.receipt.run;
     const round = run === null ? null : roundNow(this.state(run));
     if (run === null || round === null || round.id !== event.receipt.roundId) return;
     const news = newsOf(event, round, this.#options.now());
     if (news !== null) await this.dispatch(run, news);
+  }
+
+  async #onRoundClosed(run: string | null, roundId: string): Promise<void> {
+    const round = run === null ? null : roundNow(this.state(run));
+    if (run === null || round?.id !== roundId || (round.phase !== 'open' && round.phase !== 'closing')) return;
+    await this.dispatch(run, { type: 'RoundClosed', at: this.#options.now(), roundId });
   }
 
   /** Names of all runs, in the order in which they became known. */
@@ -173,20 +180,33 @@ export class Engine {
     this.#scheduled = false;
     const batch = this.#inbox;
     this.#inbox = [];
-    const { stepped, states } = this.#stepAll(batch);
+    let stepped: readonly Stepped[];
     try {
-      const entries = stepped.filter(({ matters }) => matters);
-      if (entries.length > 0) this.#options.journal.append(entries);
+      stepped = this.#keep(batch);
     } catch (error) {
       for (const { reject } of batch) reject(error);
       this.#options.onFatal(error);
       return;
     }
-    for (const [run, state] of states) this.#settle(run, state, stepped.filter((one) => one.run === run).length);
     for (const { resolve } of batch) resolve();
     for (const { run, effects } of stepped) for (const effect of effects) this.#carryOut(run, effect);
-    for (const run of states.keys()) this.#arm(run);
-    this.#changes.emit('change');
+    for (const run of new Set(stepped.map((one) => one.run))) this.#arm(run);
+    if (stepped.length > 0) this.#changes.emit('change');
+  }
+
+  /** Steps through a batch and journals it; only then the new states count. */
+  #keep(batch: readonly Pending[]): readonly Stepped[] {
+    const { stepped, states } = this.#stepAll(batch);
+    const entries = stepped.filter(({ matters }) => matters);
+    if (entries.length > 0) this.#options.journal.append(entries);
+    for (const [run, state] of states) this.#settle(run, state, entries.filter((one) => one.run === run).length);
+    // Not before: the event that makes a model dispensable must be in the journal.
+    if (entries.some(({ event }) => event.type === 'GlobalStored' || event.type === 'LedgerRefused')) this.#tidyBlobs();
+    return stepped;
+  }
+
+  #tidyBlobs(): void {
+    this.#options.journal.keepBlobs(new Set([...this.#runs.values()].flatMap(({ state }) => blobsOf(state))));
   }
 
   /** Asks the chain for one model, whatever else goes on; what it says comes back as an event. */
@@ -239,7 +259,7 @@ export class Engine {
         roundOf(after, one.round_id) ?? roundOf(before, one.round_id) ?? this.#options.journal.round(run, one.round_id);
       if (view === null) return [];
       if (one.step === 'round-complete')
-        return [{ ...view, phase: 'complete' as const, end: one.end, complete_at: one.at }];
+        return [{ ...endedView(view, one.missing), end: one.end, complete_at: one.at }];
       const { digest, size, tx_id, block } = one;
       return [{ ...view, global: { media_type: '', ...view.global, digest, size, tx_id, block } }];
     });
@@ -376,17 +396,10 @@ export class Engine {
   }
 
   async #updateGlobal(run: string, effect: Extract<Effect, { type: 'updateGlobal' }>): Promise<GlobalReceipt> {
-    const { ledger, journal } = this.#options;
+    const { ledger } = this.#options;
     const { bytes, mediaType } = this.#globalBytes(effect.source);
     const serverId = String(this.state(run)?.config?.serverId ?? 0);
     const { receipt } = await ledger.updateGlobal({ serverId, roundId: effect.roundId, bytes, mediaType });
-    journal.keepBlobs(
-      new Set(
-        [...this.#runs.values()]
-          .flatMap(({ state }) => blobsOf(state))
-          .filter((digest) => effect.source.kind !== 'blob' || digest !== effect.source.digest),
-      ),
-    );
     return receipt;
   }
 
@@ -456,6 +469,17 @@ function viewWindow(state: RunState): number {
 
 function roundOf(state: RunState, roundId: string): RoundView | null {
   return currentRound(state)?.id === roundId ? viewRun(state).round : null;
+}
+
+/** Where the server moved on in the same event, all that is left of the round is how it was before. */
+function endedView(view: RoundView, missing: readonly number[]): RoundView {
+  const clients = view.clients.map((client) => ({
+    ...client,
+    phase: missing.includes(client.client) ? ('training' as const) : ('sent' as const),
+    place: null,
+    lease_until: null,
+  }));
+  return { ...view, phase: 'complete', clients };
 }
 
 function roundNow(state: RunState | null): RoundState | null {

@@ -68,7 +68,12 @@ export class Intake {
     await this.#discover(message.run, message.server);
     const base = { at, client: message.client, nonce: nonce(), ...pick(message.roundIdx, 'roundIdx') };
     if (message.kind === 'init') return this.#dispatch(message.run, { type: 'Init', ...base });
-    return this.#dispatch(message.run, { type: 'Sync', ...base, ...pick(this.#globalOf(message), 'global') });
+    // What the ledger has answered by now counts first: it may be what completes the round.
+    this.#options.engine.flush();
+    const kept = this.#dispatch(message.run, { type: 'Sync', ...base, ...pick(this.#globalOf(message), 'global') });
+    // At once: until an event names the model, whoever tidies up would drop it.
+    this.#options.engine.flush();
+    return kept;
   }
 
   async #fromClient(message: Of<'ready' | 'send' | 'status'>): Promise<void> {
@@ -113,7 +118,11 @@ export class Intake {
       return { kind: 'reference', key: message.modelKey, url: message.modelUrl ?? '' };
     const state = engine.state(message.run);
     if (message.modelParams === undefined || state === null || !needsGlobal(state, message)) return undefined;
-    const bytes = Buffer.from(JSON.stringify(message.modelParams));
+    const bytes = jsonOf(message.modelParams);
+    if (bytes === null) {
+      this.#options.problems.report('bad-field', message.run, 'model_params is nested too deep to be kept');
+      return undefined;
+    }
     const digest = createHash('sha256').update(bytes).digest('hex');
     journal.putBlob(digest, bytes);
     return { kind: 'blob', digest, size: bytes.length, mediaType: 'application/json' };
@@ -134,6 +143,16 @@ export class Intake {
       return;
     }
     await engine.dispatch(run, event);
+  }
+}
+
+/** Null for what JSON.parse reads and JSON.stringify cannot write. */
+function jsonOf(value: unknown): Buffer | null {
+  try {
+    return Buffer.from(JSON.stringify(value));
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
   }
 }
 

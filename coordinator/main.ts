@@ -3,21 +3,21 @@
  * stops them in the reverse, and gives what it started back even when a later part fails.
  */
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 
-import { spawnNetwork } from '../fabric-network/embedded/process.ts';
-import type { SpawnedNetwork } from '../fabric-network/embedded/process.ts';
 import { clientTopic, encodeStart, lastWillTopics, serverTopic } from '../topics/messages.ts';
 import { startBroker } from './broker.ts';
 import { passwordOf, runConfigOf } from './config.ts';
 import type { Config } from './config.ts';
 import { newCoordinator } from './coordinator.ts';
-import type { RunConfig } from './core/types.ts';
+import { grantOf, isHolder } from './core/run.ts';
+import type { RunState } from './core/run.ts';
+import type { Effect, RunConfig } from './core/types.ts';
+import { EmbeddedNetwork } from './embedded-network.ts';
 import { Engine } from './engine.ts';
+import { FedfabError } from './errors.ts';
 import { buildHttp } from './http.ts';
 import { Intake } from './intake.ts';
 import { openJournal } from './journal.ts';
@@ -30,6 +30,8 @@ import { connectMqtt } from './mqtt.ts';
 import type { ServiceState } from './service.ts';
 import { uploadToken } from './tokens.ts';
 import { version } from './version.ts';
+
+type Start = Extract<Effect, { type: 'publishStart' }>;
 
 /** A running coordinator. */
 export interface Service {
@@ -52,8 +54,6 @@ export interface ServeOptions {
 
 /** FedML without S3 sends the parameters themselves: room for a model of tens of megabytes as JSON. */
 const maxPacketBytes = 256 * 2 ** 20;
-
-const chaincodeDir = fileURLToPath(new URL('../chaincode', import.meta.url));
 
 /** Starts a coordinator. Rejects with a `FedfabError` that says what was wrong; nothing is left running then. */
 export async function serve(config: Config, options: ServeOptions): Promise<Service> {
@@ -116,27 +116,19 @@ class Starting {
       now: Date.now,
       onFatal: (error) => this.#fail(error),
       publishStart: async (start, run) => {
-        const path = [run.run, 'rounds', start.roundId, 'models', String(start.client)].map(encodeURIComponent);
-        const token = uploadToken(secret, {
-          run: run.run,
-          roundId: start.roundId,
-          client: start.client,
-          grant: start.grant,
+        const { client, roundId, roundIdx, grant } = start;
+        const { run: name, serverId: server } = run;
+        const path = [name, 'rounds', roundId, 'models', String(client)].map(encodeURIComponent).join('/');
+        const uploadUrl = `${httpUrl}/v1/runs/${path}`;
+        const token = uploadToken(secret, { run: name, roundId, client, grant });
+        const until = Date.now() + start.leaseMs;
+        await mqtt.publish(serverTopic(name, server, client), () => {
+          // The broker may have been away for longer than the lease.
+          if (!holds(engine.state(name), start)) return null;
+          const leaseS = Math.round((until - Date.now()) / 100) / 10;
+          const message = { run: name, server, client, roundId, roundIdx, leaseS, uploadUrl, uploadToken: token };
+          return encodeStart(message, config.messages).payload;
         });
-        const { topic, payload } = encodeStart(
-          {
-            run: run.run,
-            server: run.serverId,
-            client: start.client,
-            roundId: start.roundId,
-            roundIdx: start.roundIdx,
-            leaseS: start.leaseMs / 1000,
-            uploadUrl: `${httpUrl}/v1/runs/${path.join('/')}`,
-            uploadToken: token,
-          },
-          config.messages,
-        );
-        await mqtt.publish(topic, payload);
       },
     });
     const defaults = config.admission;
@@ -148,6 +140,13 @@ class Starting {
       now: Date.now,
       state: () => this.#state,
       broker: () => mqtt.status(),
+      checkRun: (run) => {
+        if (config.mqtt.discover || run.clients !== null) return;
+        throw new FedfabError(
+          'bad_config',
+          `run ${run.run}: give client_ids, since mqtt.discover is off and its topics cannot be known otherwise`,
+        );
+      },
       onRun: (run) => {
         if (!config.mqtt.discover) void mqtt.subscribe(topicsOf(run)).catch(() => undefined);
       },
@@ -183,6 +182,10 @@ class Starting {
     this.#become('RECOVERING');
     engine.recover();
     this.#started('engine', () => engine.stop());
+    if (!config.mqtt.discover) {
+      const known = engine.runs.flatMap((run) => engine.state(run)?.config ?? []);
+      void mqtt.subscribe(known.flatMap(topicsOf)).catch(() => undefined);
+    }
     for (const run of config.runs) coordinator.defineRun(run);
 
     const http = buildHttp({
@@ -200,10 +203,11 @@ class Starting {
     });
     httpUrl = await this.#listen(http, config);
     this.#started('MQTT', () => mqtt.close());
-    await mqtt.start(this.#signal ?? new AbortController().signal);
+    // Before the broker's messages: what they lead to must come after what is still owed.
     engine.resume();
     // A place in one chain says nothing of another: a coordinator that changes its network begins anew there.
     void engine.follow(journal.checkpoint(`contract events of ${ledgerProfile}`));
+    await mqtt.start(this.#signal ?? new AbortController().signal);
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');
@@ -266,53 +270,30 @@ class Starting {
   }
 
   async #listen(http: FastifyInstance, config: Config): Promise<string> {
-    this.#started('HTTP', () => http.close());
+    this.#started('HTTP', () => closeHttp(http));
     const address = await http.listen({ host: config.http.host, port: config.http.port });
     return (config.http.public_url ?? address).replace(/\/$/, '');
   }
 }
 
-/** The embedded network as a child process that is started again when it dies. */
-class EmbeddedNetwork {
-  readonly #config: Config;
-  readonly #log: Logger;
-  #child: SpawnedNetwork | undefined;
-  #closing = false;
+/** For how long requests under way may go on when the service stops. */
+const httpGraceMs = 5_000;
 
-  constructor(config: Config, log: Logger) {
-    this.#config = config;
-    this.#log = log;
+async function closeHttp(http: FastifyInstance): Promise<void> {
+  // Node waits for connections that only became idle after the close began, an ended event stream's for one.
+  const idle = setInterval(() => http.server.closeIdleConnections(), 100);
+  const late = setTimeout(() => http.server.closeAllConnections(), httpGraceMs);
+  try {
+    await http.close();
+  } finally {
+    clearInterval(idle);
+    clearTimeout(late);
   }
+}
 
-  /** Path of its connection profile. */
-  async start(): Promise<string> {
-    const child = await spawnNetwork({
-      dir: join(this.#config.data_dir, 'network'),
-      chaincodes: [{ name: this.#config.ledger.chaincode, dir: chaincodeDir }],
-      log: (level, message, fields) => this.#log[level]({ part: 'network', ...fields }, message),
-    });
-    this.#child = child;
-    void child.exited.then((code) => this.#restart(code));
-    return child.profilePath;
-  }
-
-  async #restart(code: number | null): Promise<void> {
-    for (let pauseMs = 200; !this.#closing; pauseMs = Math.min(pauseMs * 2, 10_000)) {
-      this.#log.error({ code, retry_ms: pauseMs }, 'the embedded network died; starting it again');
-      await sleep(pauseMs);
-      try {
-        await this.start();
-        return;
-      } catch (error) {
-        this.#log.error({ err: error }, 'the embedded network does not start');
-      }
-    }
-  }
-
-  async close(): Promise<void> {
-    this.#closing = true;
-    await this.#child?.close();
-  }
+/** Whether an admission still holds. */
+function holds(state: RunState | null, { roundId, client, grant }: Start): boolean {
+  return state !== null && isHolder(state, roundId, client, Date.now()) && grantOf(state, client) === grant;
 }
 
 /** The exact topics of a configured run, where nothing is discovered. */

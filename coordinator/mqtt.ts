@@ -118,12 +118,21 @@ export class Mqtt {
    * Publishes, not retained. Resolves when the broker has acknowledged; while there is no connection it waits for the
    * next one, and is sent again where its acknowledgement was lost. Rejects when the broker refuses it (MQTT 5), and on
    * `close()`, with `not_ready`: its fate is unknown then. QoS 1, the default, may deliver twice and loses nothing; QoS 2
-   * may lose a message where one side forgets its session in the middle of the exchange.
+   * may lose a message where one side forgets its session in the middle of the exchange. A message that may be stale by
+   * the time there is a connection is given as a function: called then, and null means that it is not sent any more.
    */
-  publish(topic: string, payload: string | Buffer, { qos = 1 }: { qos?: 1 | 2 } = {}): Promise<void> {
+  publish(
+    topic: string,
+    message: string | Buffer | (() => string | Buffer | null),
+    { qos = 1 }: { qos?: 1 | 2 } = {},
+  ): Promise<void> {
     return this.#outgoing.add(async () => {
       for (;;) {
-        const error = await this.#publishOnce(topic, payload, qos);
+        if (typeof message === 'function' && !this.#connected) {
+          await this.#nextSubscribed();
+        }
+        const payload = typeof message === 'function' ? message() : message;
+        const error = payload === null ? null : await this.#publishOnce(topic, payload, qos);
         if (error === null) {
           return;
         }
