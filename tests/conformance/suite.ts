@@ -91,10 +91,15 @@ export function conformance(target: ConformanceTarget): void {
       const endorse = await rejection(client.contract.submit(fn, options));
       expect(endorse).toBeInstanceOf(EndorseError);
       expect(endorse.code).toBe(status.ABORTED);
-      expect(endorse.message).toBe('10 ABORTED: failed to endorse transaction, see attached details for more info');
+      // Where the gateway asks a peer of its own organisation that lags behind and still agrees, the next one's refusal
+      // comes under the second text.
+      expect(endorse.message).toMatch(
+        /^10 ABORTED: failed to (endorse transaction|collect enough transaction endorsements), see attached details for more info$/,
+      );
+      const first = endorse.message.includes('failed to endorse');
       expect(endorse.details.length).toBeGreaterThan(0);
       for (const detail of endorse.details) {
-        expect(detail.mspId).toBe(client.mspId);
+        if (first) expect(detail.mspId).toBe(client.mspId);
         expect(detail.address).toMatch(/^.+:\d+$/);
         expect(refusalIn(detail.message, 'chaincode response 500, ')).toBe(code);
       }
