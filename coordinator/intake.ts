@@ -47,7 +47,7 @@ export class Intake {
       case 'init':
       case 'sync':
       case 'finish':
-        return this.#fromServer(decoded);
+        return this.#fromServer(decoded, message.payload);
       case 'ready':
       case 'send':
       case 'status':
@@ -62,15 +62,20 @@ export class Intake {
     }
   }
 
-  async #fromServer(message: Of<'init' | 'sync' | 'finish'>): Promise<void> {
+  async #fromServer(message: Of<'init' | 'sync' | 'finish'>, payload: Uint8Array): Promise<void> {
     const at = this.#options.now();
     if (message.kind === 'finish') return this.#dispatch(message.run, { type: 'Finish', at });
     await this.#discover(message.run, message.server);
-    const base = { at, client: message.client, nonce: nonce(), ...pick(message.roundIdx, 'roundIdx') };
+    const mark = createHash('sha256').update(payload).digest('hex').slice(0, 16);
+    const base = { at, client: message.client, nonce: nonce(), mark, ...pick(message.roundIdx, 'roundIdx') };
     if (message.kind === 'init') return this.#dispatch(message.run, { type: 'Init', ...base });
     // What the ledger has answered by now counts first: it may be what completes the round.
     this.#options.engine.flush();
-    const kept = this.#dispatch(message.run, { type: 'Sync', ...base, ...pick(this.#globalOf(message), 'global') });
+    const kept = this.#dispatch(message.run, {
+      type: 'Sync',
+      ...base,
+      ...pick(this.#globalOf({ ...message, mark }), 'global'),
+    });
     // At once: until an event names the model, whoever tidies up would drop it.
     this.#options.engine.flush();
     return kept;
@@ -112,7 +117,7 @@ export class Intake {
   }
 
   /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */
-  #globalOf(message: Of<'sync'>): GlobalSource | undefined {
+  #globalOf(message: Of<'sync'> & { readonly mark: string }): GlobalSource | undefined {
     const { engine, journal } = this.#options;
     if (message.modelKey !== undefined)
       return { kind: 'reference', key: message.modelKey, url: message.modelUrl ?? '' };

@@ -34,9 +34,10 @@ export function runDefined(state: RunState, event: EventOf<'RunDefined'>, out: O
  * S2C_INIT_CONFIG. Starts a run's first round; in mid-run it is FedML's answer to one client's ONLINE, sent to all, and
  * no new run: those that run ignore it, the one that is new joins the round.
  */
-export function init(before: RunState, event: EventOf<'Init'>, out: Out): RunState {
+export function init(given: RunState, event: EventOf<'Init'>, out: Out): RunState {
   const { client, at } = event;
-  if (isStranger(before, client)) return ignore(before, event, 'unknown-client', out);
+  if (isStranger(given, client)) return ignore(given, event, 'unknown-client', out);
+  const before = marked(given, event);
   const { round } = before;
   if (round === null || startsRun(before, event.roundIdx)) return beginGeneration(before, event, out);
   const state = cameOnline(serverIsBack(before, at, out), client, at, out);
@@ -54,10 +55,38 @@ export function sync(before: RunState, event: EventOf<'Sync'>, out: Out): RunSta
   const { client, roundIdx } = event;
   if (isStranger(before, client)) return ignore(before, event, 'unknown-client', out);
   if (before.phase === 'finished') return ignore(before, event, 'run-finished', out);
-  const state = serverIsBack(before, event.at, out);
+  const state = marked(serverIsBack(before, event.at, out), event);
   const { round } = state;
   if (round === null) return syncInMidRun(state, event, out);
-  return follow(state, round, event, meaningOf(round, client, roundIdx), roundIdx ?? round.idx + 1, out);
+  return follow(state, round, event, meaningOfSync(before, round, event), roundIdx ?? round.idx + 1, out);
+}
+
+/** How many fingerprints are kept for each client. */
+const marksKept = 4;
+
+function marked(state: RunState, { client, mark }: Burst): RunState {
+  const known = state.marks.get(client) ?? [];
+  if (mark === undefined || known.includes(mark)) return state;
+  return { ...state, marks: state.marks.set(client, [...known, mark].slice(-marksKept)) };
+}
+
+interface SyncSigns {
+  readonly client: number;
+  readonly roundIdx?: number;
+  readonly mark?: string;
+}
+
+/**
+ * A broker that was not told in time that a SYNC has arrived sends it again, maybe after its client has uploaded. That is no
+ * reason to give the round up, nor are older ones to begin the next. Only where the round is complete and the SYNC is the
+ * newest seen, the same bytes may be meant: a server whose model does not change says the same each round.
+ */
+function meaningOfSync({ marks }: RunState, round: RoundState, { client, roundIdx, mark }: SyncSigns): Meaning {
+  const meaning = meaningOf(round, client, roundIdx);
+  const known = marks.get(client) ?? [];
+  if (meaning !== 'next' || roundIdx !== undefined || mark === undefined || !known.includes(mark)) return meaning;
+  const maybeMeant = round.phase === 'complete' || round.failed;
+  return maybeMeant && known.at(-1) === mark ? meaning : 'already-known';
 }
 
 /** The coordinator knows of no round: it came in when the run was under way. */
@@ -114,13 +143,11 @@ function meaningByCounting(round: RoundState, client: number): Meaning {
  * Whether a sync that came now would need the aggregated model that it carries: the round is complete, and no global
  * model of it is on the chain or on its way there. Given the sync, also whether it gives up a round that is not complete.
  */
-export function needsGlobal(
-  { round, phase }: RunState,
-  sync?: { readonly client: number; readonly roundIdx?: number },
-): boolean {
+export function needsGlobal(state: RunState, sync?: SyncSigns): boolean {
+  const { round, phase } = state;
   if (round === null || phase !== 'running' || !canHaveGlobal(round)) return false;
   if (round.phase === 'complete') return true;
-  return sync !== undefined && meaningOf(round, sync.client, sync.roundIdx) === 'next';
+  return sync !== undefined && meaningOfSync(state, round, sync) === 'next';
 }
 
 /** A member is sent the model again before the round is complete: repeated, or the server goes on without the rest. */

@@ -18,10 +18,11 @@ type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' |
   readonly resync: readonly number[];
 };
 
-type FrozenRun = Omit<RunState, 'allowed' | 'offline' | 'early' | 'round'> & {
+type FrozenRun = Omit<RunState, 'allowed' | 'offline' | 'early' | 'marks' | 'round'> & {
   readonly version: number;
   readonly offline: readonly number[];
   readonly early: readonly (readonly [number, EarlyReady])[];
+  readonly marks: readonly (readonly [number, readonly string[]])[];
   readonly round: FrozenRound | null;
 };
 
@@ -32,13 +33,14 @@ export function freeze(state: RunState): unknown {
     version,
     offline: sorted(state.offline),
     early: entries(state.early),
+    marks: entries(state.marks),
     round: state.round === null ? null : freezeRound(state.round),
   };
   return frozen;
 }
 
 /** What is the same in a state and in JSON. `allowed` is not: it follows from the configuration. */
-function scalars(of: RunState | FrozenRun): Omit<RunState, 'allowed' | 'offline' | 'early' | 'round'> {
+function scalars(of: RunState | FrozenRun): Omit<RunState, 'allowed' | 'offline' | 'early' | 'marks' | 'round'> {
   const { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended } = of;
   return { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended };
 }
@@ -64,6 +66,7 @@ export function thaw(json: unknown): RunState {
     allowed: clients === null ? null : Set(clients),
     offline: Set(json.offline),
     early: Map(json.early),
+    marks: Map(json.marks),
     round: json.round === null ? null : thawRound(json.round),
   };
 }

@@ -136,6 +136,8 @@ export interface RunState {
   readonly roundsEnded: number;
   readonly offline: Set<number>;
   readonly early: Map<number, EarlyReady>;
+  /** Fingerprints of the last INITs and SYNCs to each client, newest last. */
+  readonly marks: Map<number, readonly string[]>;
   readonly round: RoundState | null;
   readonly ended: readonly EndedRound[];
 }
@@ -160,6 +162,7 @@ export function initialState(run: string): RunState {
     roundsEnded: 0,
     offline: Set(),
     early: Map(),
+    marks: Map(),
     round: null,
     ended: [],
   };

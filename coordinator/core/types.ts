@@ -60,6 +60,8 @@ export type Event =
       readonly client: number;
       readonly nonce: string;
       readonly roundIdx?: number;
+      /** A fingerprint of the message: brokers repeat old ones, and this tells one of them from the next round's. */
+      readonly mark?: string;
     }
   /** S2C_SYNC_MODEL_TO_CLIENT to `client`. */
   | {
@@ -68,6 +70,8 @@ export type Event =
       readonly client: number;
       readonly nonce: string;
       readonly roundIdx?: number;
+      /** A fingerprint of the message: brokers repeat old ones, and this tells one of them from the next round's. */
+      readonly mark?: string;
       readonly global?: GlobalSource;
     }
   | {
