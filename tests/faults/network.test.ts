@@ -41,6 +41,7 @@ test(
     cleanups.push(() => ledger.close());
 
     let killed = 0;
+    let commits = 0;
     const rounds: { roundId: string; digests: Map<string, string>; txIds: Set<string> }[] = [];
     const submits = (async () => {
       for (let round = 0; killed < kills; round += 1) {
@@ -50,6 +51,7 @@ test(
         const txIds = new Set<string>();
         rounds.push({ roundId, digests, txIds });
         await persist(() => ledger.newRound({ roundId, run: 'kills', roundIdx: round, clients }));
+        commits += 1;
         await Promise.all(
           clients.map(async (clientId) => {
             const bytes = Buffer.alloc(20_000, `${roundId} ${clientId} `);
@@ -57,6 +59,7 @@ test(
               ledger.addModel({ roundId, clientId, bytes, mediaType: 'text/plain' }),
             );
             digests.set(clientId, receipt.digest);
+            commits += 1;
             txIds.add(receipt.txId);
             expect(receipt.digest).toBe(createHash('sha256').update(bytes).digest('hex'));
           }),
@@ -65,7 +68,10 @@ test(
     })();
     submits.catch(() => undefined);
     while (killed < kills) {
-      await sleep(Math.random() * 400);
+      // Not before the network has done something in this life: the kill must meet work, not a start.
+      const before = commits;
+      await expect.poll(() => commits, { timeout: 60_000, interval: 5 }).toBeGreaterThan(before);
+      await sleep(Math.random() * 150);
       process.kill(network.pid, 'SIGKILL');
       await network.exited;
       killed += 1;
