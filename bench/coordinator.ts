@@ -8,6 +8,7 @@
  *
  *     node bench/coordinator.ts [--clients 1000] [--rounds 2]
  */
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
@@ -83,6 +84,7 @@ try {
 
 async function ping(signal: AbortSignal): Promise<number[]> {
   const mqtt = await connectAsync(mqttUrl, { clientId: 'fedml_bench_ping' });
+  if (mqtt.stream instanceof Socket) mqtt.stream.setNoDelay(true);
   await mqtt.subscribeAsync('fedml_ping_1_2', { qos: 2 });
   const times: number[] = [];
   while (!signal.aborted) {
