@@ -1,5 +1,5 @@
 /** What the pages in `docs/` say of errors, log lines, metrics, messages and calls, held against the code; and their links. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -136,8 +136,9 @@ describe('links between the pages', () => {
   test.each(pages)('of %s lead somewhere', (name) => {
     const links = [...page(name).matchAll(/\]\(([^):#]*)(?:#([\w-]+))?\)/g)];
     for (const [link, file = '', anchor] of links) {
-      const target = readFileSync(new URL(`docs/${file === '' ? name : file}`, root), 'utf8');
-      if (anchor !== undefined) expect(anchors(target), link).toContain(anchor);
+      const target = new URL(`docs/${file === '' ? name : file}`, root);
+      expect(existsSync(target), link).toBe(true);
+      if (anchor !== undefined) expect(anchors(readFileSync(target, 'utf8')), link).toContain(anchor);
     }
   });
 });

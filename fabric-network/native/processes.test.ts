@@ -68,7 +68,8 @@ describe('processes that outlive their command', () => {
     const path = join(directory.path, 'run', 'ours.json');
     const record = JSON.parse(readFileSync(path, 'utf8')) as { pid: number; startedAt: string };
     await processes.kill('ours');
-    writeFileSync(path, JSON.stringify({ ...record, pid: other.pid }));
+    // Processes that begin within one tick of the system's clock have the same time, so it is not left to chance.
+    writeFileSync(path, JSON.stringify({ ...record, pid: other.pid, startedAt: `${record.startedAt}0` }));
     expect(processes.pid('ours')).toBeNull();
     expect(await processes.stop('ours')).toBe(false);
     expect(other.exitCode ?? other.signalCode).toBeNull();
