@@ -222,6 +222,7 @@ class Starting {
 
   async #stop(): Promise<void> {
     this.#become('DRAINING');
+    this.#log.info('coordinator stops');
     for (const { name, close } of this.#undo.reverse()) {
       try {
         await close();
@@ -230,6 +231,7 @@ class Starting {
       }
     }
     this.#become('STOPPED');
+    this.#log.info('coordinator has stopped');
     this.#done.resolve(undefined);
   }
 

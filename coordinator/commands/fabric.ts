@@ -37,7 +37,9 @@ export async function fabricRounds(options: Options, profile: string): Promise<r
 export async function verifyFabric(options: Options, profile: string): Promise<Verdict> {
   return withLedger(options, profile, async (ledger) => {
     let models = 0;
+    let rounds = 0;
     for await (const { round, globalDigest } of roundsWithGlobal(ledger, runOf(options))) {
+      rounds += 1;
       for (const { of: client, digest } of round.receipts) {
         const stored = await ledger.model(round.round_id, client);
         models += 1;
@@ -50,7 +52,8 @@ export async function verifyFabric(options: Options, profile: string): Promise<V
       }
       models += round.global === null ? 0 : 1;
     }
-    return { ok: true, checked: `${models} stored models fit their receipts`, bad: null };
+    if (rounds === 0) return bad(`the ledger has no round of run ${runOf(options)}, so there is nothing to check`);
+    return { ok: true, checked: `${models} stored models in ${rounds} rounds fit their receipts`, bad: null };
   });
 }
 

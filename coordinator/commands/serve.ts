@@ -92,16 +92,26 @@ async function runServe(options: Options, _args: readonly string[], cli: Cli): P
   tellParent(service);
   const stop = (): void => void service.close();
   cli.signal.addEventListener('abort', stop, { once: true });
+  const shell = cli.env['npm_lifecycle_event'] === undefined ? undefined : whenParentEnds(stop);
   if (cli.signal.aborted) {
     stop();
   }
   try {
     await service.done;
   } finally {
+    clearInterval(shell);
     // Also after a failure of a part: everything else has to be stopped before the process ends.
     await service.close();
   }
   return 0;
+}
+
+/** npm passes SIGTERM on to the shell that it runs scripts by, and no further: the end of that shell is our signal. */
+function whenParentEnds(stop: () => void): NodeJS.Timeout {
+  const parent = process.ppid;
+  return setInterval(() => {
+    if (process.ppid !== parent) stop();
+  }, 250).unref();
 }
 
 function tellParent({ httpUrl, mqttUrl, ledger }: Service): void {
