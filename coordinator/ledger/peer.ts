@@ -27,7 +27,10 @@ export interface Deadlines {
   readonly submitMs: number;
   /** How long a transaction that was submitted may take to be in a block. */
   readonly commitStatusMs: number;
-  /** How long to ask for a transaction that may not exist: CommitStatus waits for these, too. */
+  /**
+   * How long to ask for a transaction that may not exist: CommitStatus waits for these, too. What is on the chain is told
+   * at once, and the next thing to do, the same transaction again, harms nothing; so this is short.
+   */
   readonly lookUpMs: number;
   /** Added to evaluate, endorse and submit for each 10^6 bytes that travel, as far as they are known before. */
   readonly perMegabyteMs: number;
@@ -41,7 +44,7 @@ export const defaultDeadlines: Deadlines = {
   endorseMs: 60_000,
   submitMs: 30_000,
   commitStatusMs: 60_000,
-  lookUpMs: 3_000,
+  lookUpMs: 500,
   perMegabyteMs: 1_000,
   healthMs: 1_000,
 };
