@@ -209,6 +209,32 @@ test('a new process has the same queue and slot, and sends the holder its START 
   await vi.waitFor(() => expect(starts).toMatchObject([{ client: 1, grant: 1 }]));
 });
 
+test('a burst is not quiet while the broker is away, nor before what waited there has come in', async () => {
+  vi.useFakeTimers({ now });
+  try {
+    const first = newEngine({ now: Date.now });
+    const defined = first.dispatch('a', { type: 'RunDefined', at: now, config: { ...config, clientsPerRound: null } });
+    const begun = first.dispatch('a', init(1));
+    first.flush();
+    await Promise.all([defined, begun]);
+    await first.stop();
+
+    let connectedAt: number | null = null;
+    const second = newEngine({ now: Date.now, hearsSince: () => connectedAt });
+    second.recover();
+    second.resume();
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(phase(second)).toBe('gathering');
+    connectedAt = Date.now();
+    await vi.advanceTimersByTimeAsync(900);
+    expect(phase(second)).toBe('gathering');
+    await vi.advanceTimersByTimeAsync(1_200);
+    expect(phase(second)).toBe('open');
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 test('a round whose NewRound was not answered is opened by the next process', async () => {
   const never = newEngine({
     ledger: fakeLedger({ newRound: () => Promise.reject(new FedfabError('ledger_unavailable', 'away')) }),

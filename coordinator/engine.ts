@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly log: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Since when the broker's messages have been coming in, in ms since the epoch; null: they do not. Default: always. */
+  readonly hearsSince?: () => number | null;
   /** The journal cannot be written: the process must end, for nothing may follow from an event that is not kept. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -62,6 +64,12 @@ interface Stepped extends Entry {
 
 /** A run is saved whole after this many events: replaying fewer takes a few milliseconds. */
 const eventsPerSnapshot = 1000;
+
+/**
+ * A burst is not quiet before messages have been coming in for so long: while the coordinator or the broker was away, its
+ * rest, or the FINISH behind it, waits at the broker.
+ */
+const catchUpMs = 1_000;
 
 /** For how long a stop waits for submits under way; the ledger client ends what is still waiting then. */
 const stopGraceMs = 5_000;
@@ -285,8 +293,19 @@ export class Engine {
     clearTimeout(running.timer);
     const deadline = nextDeadline(running.state);
     if (deadline === null || this.#stopping.signal.aborted) return;
-    const delay = Math.min(Math.max(deadline - this.#options.now(), 0), longestTimerMs);
-    running.timer = setTimeout(() => this.#tell(run, { type: 'Tick', at: this.#options.now() }), delay);
+    const delay = Math.min(Math.max(deadline - this.#options.now(), this.#deafForMs(running), 0), longestTimerMs);
+    running.timer = setTimeout(() => {
+      if (this.#deafForMs(running) > 0) this.#arm(run);
+      else this.#tell(run, { type: 'Tick', at: this.#options.now() });
+    }, delay);
+  }
+
+  /** For how long, in ms, quiet still says nothing about a burst that is coming in. */
+  #deafForMs({ state }: Running): number {
+    const { hearsSince, now } = this.#options;
+    if (currentRound(state)?.phase !== 'gathering') return 0;
+    const since = hearsSince === undefined ? -Infinity : hearsSince();
+    return since === null ? catchUpMs : Math.max(since + catchUpMs - now(), 0);
   }
 
   /** Dispatches where nobody waits: a failure has been told by `onFatal`, or the engine is stopping. */

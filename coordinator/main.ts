@@ -114,6 +114,7 @@ class Starting {
       },
       log: this.#log,
       now: Date.now,
+      hearsSince: () => mqtt.connectedAt,
       onFatal: (error) => this.#fail(error),
       publishStart: async (start, run) => {
         const { client, roundId, roundIdx, grant } = start;

@@ -157,6 +157,11 @@ export class Mqtt {
     }
   }
 
+  /** Since when this connection has been up and subscribed, in ms since the epoch; null: it is not. */
+  get connectedAt(): number | null {
+    return this.#connected ? this.#connectedAt : null;
+  }
+
   status(): MqttStatus {
     return { url: this.#url, connected: this.#connected, error: this.#failure?.text ?? null };
   }

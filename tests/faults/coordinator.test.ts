@@ -113,7 +113,9 @@ test(
     const ledger = await connectLedger({ profile: readProfile(network.profilePath), log, transactions: journal });
     cleanups.push(() => ledger.close());
 
-    expect(steps.filter(({ step }) => step === 'round-complete')).toHaveLength(rounds);
+    const ended = steps.filter((step) => step.step === 'round-complete');
+    expect(ended.filter(({ end }) => end !== 'all')).toEqual([]);
+    expect(ended).toHaveLength(rounds);
     const byRound = Map.groupBy(
       steps.filter((step) => 'round_id' in step),
       (step) => step.round_id,
