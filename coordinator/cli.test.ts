@@ -196,6 +196,21 @@ describe('inspect and verify', () => {
   });
 });
 
+test.each([['serve'], ['inspect', '--run', '1'], ['verify', '--run', '1']])(
+  '%s on the Fabric network of fabric:up, where there is none: what to do',
+  async (...args) => {
+    const before = process.cwd();
+    process.chdir(dir);
+    try {
+      const { code, err } = await ran([...args, '--ledger', 'fabric']);
+      expect(code).toBe(1);
+      expect(err).toContain('npm run fabric:up');
+    } finally {
+      process.chdir(before);
+    }
+  },
+);
+
 describe('errorText', () => {
   test('one sentence; with --debug also where it came from', () => {
     const error = new FedfabError('not_found', 'There is nothing.', {}, { cause: new Error('because') });

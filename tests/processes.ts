@@ -20,10 +20,11 @@ export interface Program {
   destroy(): Promise<void>;
 }
 
-/** Starts `fedfab` with these arguments. */
-export function startFedfab(args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
+/** Starts `fedfab` with these arguments, in `cwd` where it is given. */
+export function startFedfab(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd?: string): Program {
   const child = spawn(process.execPath, [cli, ...args], {
     detached: true,
+    ...(cwd === undefined ? {} : { cwd }),
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });

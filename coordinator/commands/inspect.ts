@@ -8,7 +8,7 @@ import { findChain, readChain, type ChainBlock } from '../chain.ts';
 import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
 import { fabricRounds, verifyFabric, type Verdict } from './fabric.ts';
-import { withJson } from './options.ts';
+import { ledgerProfile, withJson } from './options.ts';
 import { byteSize, textTable } from './text-table.ts';
 
 /** `fedfab inspect`. */
@@ -44,16 +44,16 @@ export const verifyCommand: CliCommand = {
 function withChain(command: Command): Command {
   return command
     .option('-d, --dir <folder>', 'data directory of a coordinator or of an embedded network', 'fedfab-data')
-    .option('--ledger <profile>', 'connection profile of a Fabric network, to ask instead')
+    .option('--ledger <profile>', 'connection profile of a Fabric network, to ask instead; "fabric": that of fabric:up')
     .option('--channel <name>', "with --ledger: the channel; the profile's first where not given")
     .option('--chaincode <name>', 'with --ledger: the chaincode', 'fedfab')
     .option('--run <id>', 'only the rounds of this run; needed with --ledger');
 }
 
 async function runInspect(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
-  const profile = textOption(options, 'ledger');
-  if (profile !== undefined) {
-    const rounds = await fabricRounds(options, profile);
+  const ledger = textOption(options, 'ledger');
+  if (ledger !== undefined) {
+    const rounds = await fabricRounds(options, ledgerProfile(ledger));
     print(options, cli, chosenRounds(rounds, options), (found) => roundsText(found, options));
     return 0;
   }
@@ -179,11 +179,11 @@ function blocksText(blocks: readonly BlockLine[]): string {
 }
 
 async function runVerify(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
-  const profile = textOption(options, 'ledger');
+  const ledger = textOption(options, 'ledger');
   const verdict =
-    profile === undefined
+    ledger === undefined
       ? verifyChainDir(textOption(options, 'dir') ?? 'fedfab-data')
-      : await verifyFabric(options, profile);
+      : await verifyFabric(options, ledgerProfile(ledger));
   print(options, cli, verdict, ({ ok, checked, bad }) => [ok ? `All is well: ${checked}.` : `BAD: ${bad ?? ''}`]);
   return verdict.ok ? 0 : 1;
 }

@@ -1,7 +1,12 @@
 /** Options that several commands share, and how numbers are read. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
 import { InvalidArgumentError, type Command } from 'commander';
 
+import { defaultNetworkDir } from '../../fabric-network/native/place.ts';
 import { loadConfig } from '../config.ts';
+import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type Options } from './command.ts';
 
 /** An argument parser for whole numbers in bounds; anything else is a usage error. */
@@ -28,6 +33,20 @@ export function withCoordinator(command: Command): Command {
 /** Adds `--json`. */
 export function withJson(command: Command): Command {
   return command.option('--json', 'print JSON, for programs');
+}
+
+/** What `--ledger` calls the network of `npm run fabric:up`. */
+export const nativeLedger = 'fabric';
+
+/** Path of the connection profile that `--ledger` names. Throws `bad_config` for `fabric` where no such network is. */
+export function ledgerProfile(name: string): string {
+  if (name !== nativeLedger) return name;
+  const path = join(defaultNetworkDir, 'connection.json');
+  if (existsSync(path)) return path;
+  throw new FedfabError(
+    'bad_config',
+    `There is no Fabric network in ${defaultNetworkDir}: bring one up with "npm run fabric:up", or name the connection profile of another.`,
+  );
 }
 
 /** The base URL of the coordinator that a command is to ask, without a slash at its end. */

@@ -6,7 +6,7 @@ import { configSchema, expectation, flagName, settingsOf, type Setting } from '.
 import { newLogger } from '../log.ts';
 import { serve, type Service } from '../main.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
-import { withConfig } from './options.ts';
+import { ledgerProfile, withConfig } from './options.ts';
 
 /** What a parent process is told when the service is up. */
 export interface ReadyMessage {
@@ -31,7 +31,8 @@ export const serveCommand: CliCommand = {
     'serve',
     'serve --config fedfab.yaml',
     'serve --fedml-config fedml_config.yaml --run-id 1824',
-    'serve --mqtt-url mqtt://broker.example.com:1883 --ledger-profile connection.json',
+    'serve --mqtt-url mqtt://broker.example.com:1883 --ledger connection.json',
+    'serve --ledger fabric',
   ],
   options: serveOptions,
   run: runServe,
@@ -40,7 +41,8 @@ export const serveCommand: CliCommand = {
 function serveOptions(command: Command): Command {
   withConfig(command)
     .option('-f, --fedml-config <file>', "FedML's own YAML: run, clients, rounds and broker are taken from it")
-    .option('--run-id <id>', "FedML's run_id, where its YAML does not have it");
+    .option('--run-id <id>', "FedML's run_id, where its YAML does not have it")
+    .option('--ledger <profile>', 'short for --ledger-profile; "fabric" is the network of `npm run fabric:up`');
   for (const setting of flagSettings) {
     command.addOption(flagOf(setting));
   }
@@ -54,12 +56,14 @@ function flagOf({ path, schema }: Setting): Option {
 
 /** The configuration that a command line asks for. Throws `bad_config`. */
 export function serveConfig(options: Options, env: Cli['env']): Config {
-  const flags = Object.fromEntries(
+  const flags: Record<string, string> = Object.fromEntries(
     flagSettings.flatMap(({ path }) => {
       const text = textOption(options, attributeOf(flagName(path)));
       return text === undefined ? [] : [[path, text]];
     }),
   );
+  const ledger = textOption(options, 'ledger');
+  if (ledger !== undefined) flags['ledger.profile'] ??= ledgerProfile(ledger);
   const file = textOption(options, 'config');
   const fedmlFile = textOption(options, 'fedmlConfig');
   const runId = textOption(options, 'runId');
