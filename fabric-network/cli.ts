@@ -4,6 +4,9 @@ import { relative } from 'node:path';
 
 import { Command, Option } from 'commander';
 
+import { ComposeNetwork, composeProfiles } from './compose/network.ts';
+import type { ComposeProfile } from './compose/network.ts';
+import type { Log } from './embedded/log.ts';
 import { profileNames } from './native/definition.ts';
 import type { ProfileName } from './native/definition.ts';
 import { NativeNetwork } from './native/network.ts';
@@ -14,6 +17,8 @@ interface Flags {
   readonly profile?: ProfileName;
   readonly ports?: 'diary' | 'free';
   readonly chaincode?: string;
+  /** commander's name of `--no-init`; true unless given. */
+  readonly init?: boolean;
   readonly json?: boolean;
   readonly wipe?: boolean;
   readonly org?: string;
@@ -26,20 +31,21 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-function open({ dir, profile, ports, chaincode }: Flags): NativeNetwork {
+function open({ dir, profile, ports, chaincode, init }: Flags): NativeNetwork {
   return new NativeNetwork({
     dir,
     ...(profile === undefined ? {} : { profile }),
     ...(ports === undefined ? {} : { ports }),
     ...(chaincode === undefined ? {} : { chaincodeDir: chaincode }),
-    log: (_level, message, fields) =>
-      process.stderr.write(
-        `${message} ${Object.values(fields ?? {})
-          .map(String)
-          .join(' ')}\n`,
-      ),
+    ...(init === undefined ? {} : { initialize: init }),
+    log,
   });
 }
+
+const log: Log = (_level, message, fields) => {
+  const values = Object.values(fields ?? {}).map(String);
+  process.stderr.write(`${[message, ...values].join(' ')}\n`);
+};
 
 async function up(flags: Flags): Promise<void> {
   const network = open(flags);
@@ -47,6 +53,7 @@ async function up(flags: Flags): Promise<void> {
   const path = relative('', network.profilePath);
   print('');
   print(statusText(await network.status()));
+  if (flags.init === false) print("The contract's first call, `initialize` with `--isInit`, is left to you.");
   print('');
   print('Give the coordinator its connection profile:');
   print(`  npm start -- --ledger-profile ${path.startsWith('..') ? network.profilePath : path}`);
@@ -93,6 +100,39 @@ function statusText({ definition, nodes, sequence, profilePath }: NetworkStatus)
   ].join('\n');
 }
 
+async function upgradeCompose(network: ComposeNetwork): Promise<void> {
+  const sequence = await network.upgrade();
+  print(`The contract is deployed under sequence ${sequence} with the label fedfab_${sequence}.`);
+  print('Start its services anew: docker compose up -d --force-recreate --no-deps <the chaincode services>');
+}
+
+interface ComposeFlags {
+  readonly dir: string;
+  readonly profile: ComposeProfile;
+}
+
+/** What the containers `prepare`, `deploy` and `deploy-full` of `docker-compose.yml` run. */
+function addCompose(program: Command): void {
+  const compose = program
+    .command('compose')
+    .description('what the containers of docker-compose.yml run: the same network with containers as its nodes')
+    .helpCommand(false);
+  const command = (name: string, summary: string, run: (flags: ComposeFlags) => Promise<void>): Command =>
+    compose
+      .command(name)
+      .description(summary)
+      .option('-d, --dir <folder>', "the network's volume", '/fabric')
+      .action(run);
+  const openCompose = ({ dir }: ComposeFlags): ComposeNetwork => new ComposeNetwork({ dir, log });
+  command('prepare', 'before the nodes start: certificates and channel', (flags) => openCompose(flags).prepare());
+  command('deploy', 'when they run: join the channel, deploy the contract, write profiles for clients', (flags) =>
+    openCompose(flags).deploy(flags.profile),
+  ).addOption(new Option('-p, --profile <size>', 'which nodes there are').choices(composeProfiles).default('full'));
+  command('upgrade', 'upgrade the contract: the next sequence, a new label', (flags) =>
+    upgradeCompose(openCompose(flags)),
+  );
+}
+
 function newProgram(): Command {
   const program = new Command('fabric')
     .description(
@@ -111,7 +151,8 @@ function newProgram(): Command {
   command('up', 'bring the network up, or what of it is down; at the first time make it and deploy the contract', up)
     .addOption(new Option('-p, --profile <size>', 'its size (default: "full")').choices(profileNames))
     .addOption(new Option('--ports <which>', 'the diary\'s or free ones (default: "diary")').choices(['diary', 'free']))
-    .option('--chaincode <folder>', 'the contract, where it is not ours');
+    .option('--chaincode <folder>', 'the contract, where it is not ours')
+    .option('--no-init', "leave a new network's first call, `initialize` with `--isInit`, to you");
   command('deploy', 'upgrade the contract: the next sequence, a new label', deploy).option(
     '--chaincode <folder>',
     'the contract, where it is not ours',
@@ -127,6 +168,7 @@ function newProgram(): Command {
     '--wipe',
     'delete the network with its ledger',
   );
+  addCompose(program);
   return program;
 }
 

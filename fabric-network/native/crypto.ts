@@ -10,7 +10,7 @@ import { issueTls } from '../embedded/certificates.ts';
 import { openMembership } from '../embedded/identities.ts';
 import type { Membership } from '../embedded/types.ts';
 import { layoutOf } from './definition.ts';
-import type { NetworkDefinition } from './definition.ts';
+import type { NetworkDefinition, OrganizationDefinition } from './definition.ts';
 
 /** Where things are in the folder of a network. */
 export interface Material {
@@ -62,7 +62,7 @@ export function adminTls({ dir }: Material, kind: 'peer' | 'orderer', domain: st
 
 /** The TLS files of an organisation's chaincode service, which is no member of the network and has no other identity. */
 export function chaincodeTls({ dir }: Material, domain: string): TlsFiles {
-  return tlsIn(chaincodeFolder(dir, domain), 'server');
+  return tlsIn(join(chaincodeFolder(dir, domain), 'tls'), 'server');
 }
 
 function tlsIn(folder: string, name: 'server' | 'client'): TlsFiles {
@@ -73,12 +73,18 @@ function tlsIn(folder: string, name: 'server' | 'client'): TlsFiles {
   };
 }
 
-function chaincodeFolder(dir: string, domain: string): string {
-  return join(dir, 'peerOrganizations', domain, 'chaincode', 'tls');
+/** The folder of an organisation's chaincode service: its TLS files, in `tls`, and nothing of anybody else. */
+export function chaincodeFolder(dir: string, domain: string): string {
+  return join(dir, 'peerOrganizations', domain, 'chaincode');
+}
+
+/** The name of an organisation's chaincode service, which its certificate has. */
+export function chaincodeHost({ domain }: Pick<OrganizationDefinition, 'domain'>): string {
+  return `chaincode.${domain}`;
 }
 
 async function openChaincodeTls(dir: string, domain: string): Promise<void> {
-  const folder = chaincodeFolder(dir, domain);
+  const folder = join(chaincodeFolder(dir, domain), 'tls');
   if (existsSync(folder)) return;
   const at = join(dir, 'peerOrganizations', domain, 'tlsca');
   const authority = {
@@ -86,7 +92,7 @@ async function openChaincodeTls(dir: string, domain: string): Promise<void> {
     key: readFileSync(join(at, 'priv_sk'), 'utf8'),
   };
   const validity = { notBefore: new Date(Date.now() - allowedSkewMs), notAfter: new Date(Date.now() + validForMs) };
-  const { certificate, key } = await issueTls(authority, `chaincode.${domain}`, validity);
+  const { certificate, key } = await issueTls(authority, chaincodeHost({ domain }), validity);
   const draft = `${folder}.new`;
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft, { recursive: true, mode: 0o700 });

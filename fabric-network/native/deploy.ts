@@ -7,12 +7,12 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { chaincodeTls } from './crypto.ts';
+import { chaincodeHost, chaincodeTls } from './crypto.ts';
 import type { OrganizationDefinition } from './definition.ts';
 import { endorserArguments, failedWith, firstOrganization, firstPeer, ordererArguments, peerCommand } from './admin.ts';
-import { nativeHost } from './nodes.ts';
-import type { NativeNodes, ServiceDefinition } from './nodes.ts';
+import type { ServiceDefinition } from './nodes.ts';
 import { chaincodePackage, packageId } from './package.ts';
+import type { Site } from './site.ts';
 
 /** One organisation's package of one deployment. */
 export interface Package {
@@ -23,12 +23,12 @@ export interface Package {
 }
 
 /** The sequence of the definition on the channel; 0 where there is none. */
-export async function committedSequence(nodes: NativeNodes): Promise<number> {
-  const { channel, chaincode } = nodes.definition;
-  const organization = firstOrganization(nodes.definition);
+export async function committedSequence(site: Site): Promise<number> {
+  const { channel, chaincode } = site.definition;
+  const organization = firstOrganization(site.definition);
   const query = ['querycommitted', '--channelID', channel, '--name', chaincode.name, '--output', 'json'];
   try {
-    const { stdout } = await lifecycle(nodes, organization, query);
+    const { stdout } = await lifecycle(site, organization, query);
     return (JSON.parse(stdout) as { sequence: number }).sequence;
   } catch (error) {
     if (failedWith(error, 'is not defined')) return 0;
@@ -37,14 +37,14 @@ export async function committedSequence(nodes: NativeNodes): Promise<number> {
 }
 
 /** The package of an organisation for a deployment; made at the first call. */
-export function openPackage(nodes: NativeNodes, organization: OrganizationDefinition, sequence: number): Package {
-  const label = `${nodes.definition.chaincode.name}_${sequence}`;
-  const folder = join(nodes.dir, 'packages');
+export function openPackage(site: Site, organization: OrganizationDefinition, sequence: number): Package {
+  const label = `${site.definition.chaincode.name}_${sequence}`;
+  const folder = join(site.dir, 'packages');
   const path = join(folder, `${label}.${organization.domain}.tar.gz`);
-  const port = organization.chaincodePorts[(sequence - 1) % 2] ?? organization.chaincodePorts[0];
+  const port = site.chaincodePort(organization, sequence);
   if (!existsSync(path)) {
-    const address = `${nativeHost(`chaincode.${organization.domain}`)}:${port}`;
-    const rootCert = readFileSync(chaincodeTls(nodes.material, organization.domain).root, 'utf8');
+    const address = `${site.hostOf(chaincodeHost(organization))}:${port}`;
+    const rootCert = readFileSync(chaincodeTls(site.material, organization.domain).root, 'utf8');
     mkdirSync(folder, { recursive: true });
     writeFileSync(`${path}.new`, chaincodePackage(label, { address, rootCert }));
     renameSync(`${path}.new`, path);
@@ -62,29 +62,32 @@ export function serviceOf(
   return { organization, sequence, port, packageId: id, chaincodeDir };
 }
 
-/** Installs, approves, commits and initializes a deployment whose services run already. */
-export async function deployDefinition(nodes: NativeNodes, sequence: number): Promise<void> {
-  const { organizations } = nodes.definition;
+/** Installs, approves and commits a deployment. Its services run already; a new contract's first call is next. */
+export async function deployDefinition(site: Site, sequence: number): Promise<void> {
+  const { organizations } = site.definition;
+  await installPackages(site, sequence);
   await Promise.all(
-    organizations.map(async (organization) => {
-      const { id, path } = openPackage(nodes, organization, sequence);
-      await install(nodes, organization, id, path);
-      await approve(nodes, organization, id, sequence);
-    }),
+    organizations.map((organization) =>
+      approve(site, organization, openPackage(site, organization, sequence).id, sequence),
+    ),
   );
-  await commit(nodes, sequence);
-  await initialize(nodes);
+  await commit(site, sequence);
 }
 
-async function install(
-  nodes: NativeNodes,
-  organization: OrganizationDefinition,
-  id: string,
-  path: string,
-): Promise<void> {
+/** Has every peer install its organisation's package of a deployment. */
+export async function installPackages(site: Site, sequence: number): Promise<void> {
+  await Promise.all(
+    site.definition.organizations.map(async (organization) => {
+      const { id, path } = openPackage(site, organization, sequence);
+      await install(site, organization, id, path);
+    }),
+  );
+}
+
+async function install(site: Site, organization: OrganizationDefinition, id: string, path: string): Promise<void> {
   await Promise.all(
     organization.peers.map(async (peer) => {
-      const installed = await peerCommand(nodes, organization, peer, [
+      const installed = await peerCommand(site, organization, peer, [
         ...lifecycleWords,
         'queryinstalled',
         '--output',
@@ -92,37 +95,32 @@ async function install(
       ]);
       // A peer refuses a package that it has.
       if (installed.stdout.includes(`"${id}"`)) return;
-      await peerCommand(nodes, organization, peer, [...lifecycleWords, 'install', path]);
+      await peerCommand(site, organization, peer, [...lifecycleWords, 'install', path]);
     }),
   );
 }
 
-async function approve(
-  nodes: NativeNodes,
-  organization: OrganizationDefinition,
-  id: string,
-  sequence: number,
-): Promise<void> {
-  const { channel, chaincode } = nodes.definition;
+async function approve(site: Site, organization: OrganizationDefinition, id: string, sequence: number): Promise<void> {
+  const { channel, chaincode } = site.definition;
   const name = ['--channelID', channel, '--name', chaincode.name];
   const query = ['queryapproved', ...name, '--sequence', String(sequence), '--output', 'json'];
-  const approved = await lifecycle(nodes, organization, query).then(
+  const approved = await lifecycle(site, organization, query).then(
     ({ stdout }) => stdout,
     () => '',
   );
   // It refuses an approval that changes nothing.
   if (approved.includes(id)) return;
-  const args = ['approveformyorg', ...definitionArguments(nodes, sequence), '--package-id', id];
-  await lifecycle(nodes, organization, [...args, ...(await ordererArguments(nodes))]);
+  const args = ['approveformyorg', ...definitionArguments(site, sequence), '--package-id', id];
+  await lifecycle(site, organization, [...args, ...(await ordererArguments(site))]);
 }
 
-async function commit(nodes: NativeNodes, sequence: number): Promise<void> {
-  if ((await committedSequence(nodes)) >= sequence) return;
-  const args = ['commit', ...definitionArguments(nodes, sequence), ...(await ordererArguments(nodes))];
-  await lifecycle(nodes, firstOrganization(nodes.definition), [...args, ...endorserArguments(nodes)]);
+async function commit(site: Site, sequence: number): Promise<void> {
+  if ((await committedSequence(site)) >= sequence) return;
+  const args = ['commit', ...definitionArguments(site, sequence), ...(await ordererArguments(site))];
+  await lifecycle(site, firstOrganization(site.definition), [...args, ...endorserArguments(site)]);
 }
 
-function definitionArguments({ definition }: NativeNodes, sequence: number): readonly string[] {
+function definitionArguments({ definition }: Site, sequence: number): readonly string[] {
   const { name, version, policy } = definition.chaincode;
   return [
     ...['--channelID', definition.channel, '--name', name, '--version', version, '--sequence', String(sequence)],
@@ -131,17 +129,17 @@ function definitionArguments({ definition }: NativeNodes, sequence: number): rea
 }
 
 /** The diary's first call. One that was made for this version already is no mistake: an upgrade keeps the version. */
-async function initialize(nodes: NativeNodes): Promise<void> {
-  const { channel, chaincode } = nodes.definition;
-  const organization = firstOrganization(nodes.definition);
+export async function initializeContract(site: Site): Promise<void> {
+  const { channel, chaincode } = site.definition;
+  const organization = firstOrganization(site.definition);
   const call = JSON.stringify({ function: 'initialize', Args: ['Initializing chaincode'] });
   const args = ['chaincode', 'invoke', '-C', channel, '-n', chaincode.name, '--isInit', '-c', call, '--waitForEvent'];
   try {
     const peer = firstPeer(organization);
-    await peerCommand(nodes, organization, peer, [
+    await peerCommand(site, organization, peer, [
       ...args,
-      ...(await ordererArguments(nodes)),
-      ...endorserArguments(nodes),
+      ...(await ordererArguments(site)),
+      ...endorserArguments(site),
     ]);
   } catch (error) {
     if (!failedWith(error, 'is already initialized but called as init')) throw error;
@@ -150,6 +148,6 @@ async function initialize(nodes: NativeNodes): Promise<void> {
 
 const lifecycleWords = ['lifecycle', 'chaincode'];
 
-function lifecycle(nodes: NativeNodes, organization: OrganizationDefinition, args: readonly string[]) {
-  return peerCommand(nodes, organization, firstPeer(organization), [...lifecycleWords, ...args]);
+function lifecycle(site: Site, organization: OrganizationDefinition, args: readonly string[]) {
+  return peerCommand(site, organization, firstPeer(organization), [...lifecycleWords, ...args]);
 }

@@ -3,23 +3,15 @@
  * tells how it is, and takes it down. Everything it has lies in one folder; each step is done only where it has not been
  * done, so that `up` also mends a network that is half up, and takes up what a crash broke off.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { newProfile } from '../embedded/connection-profile.ts';
 import { silent } from '../embedded/log.ts';
 import type { Log } from '../embedded/log.ts';
-import {
-  endorserArguments,
-  joinOrderer,
-  leadingOrderers,
-  ordererArguments,
-  peerCommandSettings,
-  ordererChannels,
-  peerChannels,
-  peerCommand,
-} from './admin.ts';
+import { endorserArguments, ordererArguments, peerCommandSettings } from './admin.ts';
+import { gatewaysReady, height, heightsAgree, joinOrderers, joinPeers, profileOf, writeWhole } from './assemble.ts';
+import type { WaitForNode } from './assemble.ts';
 import { openGenesisBlock } from './channel.ts';
 import { openMaterial } from './crypto.ts';
 import { defineNetwork } from './definition.ts';
@@ -31,7 +23,7 @@ import type {
   PeerDefinition,
   ProfileName,
 } from './definition.ts';
-import { committedSequence, deployDefinition, openPackage, serviceOf } from './deploy.ts';
+import { committedSequence, deployDefinition, initializeContract, openPackage, serviceOf } from './deploy.ts';
 import {
   metric,
   nativeHost,
@@ -41,13 +33,13 @@ import {
   servicePrefix,
   serviceProcess,
 } from './nodes.ts';
-import type { NativeNodes } from './nodes.ts';
 import { isFree, loopback, withFreePorts } from './ports.ts';
-import { probeGateway } from './probe.ts';
 import { Processes } from './processes.ts';
 import type { ProcessSpec } from './processes.ts';
 import { findPrograms } from './programs.ts';
 import type { Programs } from './programs.ts';
+import { profileFile } from './site.ts';
+import type { Site } from './site.ts';
 import { waitFor } from './wait.ts';
 
 const ownChaincode = fileURLToPath(new URL('../../chaincode', import.meta.url));
@@ -64,6 +56,8 @@ export interface NativeOptions {
   readonly batch?: Partial<BatchDefinition>;
   /** Folder with the contract's `package.json`; ours unless given. */
   readonly chaincodeDir?: string;
+  /** False leaves a new network's first call, `initialize` with `--isInit`, to others; it is made unless given. */
+  readonly initialize?: boolean;
   /** Found on PATH or in FABRIC_BIN unless given. */
   readonly programs?: Programs;
   readonly log?: Log;
@@ -93,6 +87,8 @@ export interface NetworkStatus {
 interface NetworkRecord {
   readonly definition: NetworkDefinition;
   readonly chaincodeDir: string;
+  /** Whether the contract's first call is made here. */
+  readonly initialize: boolean;
 }
 
 /** The network of a folder. */
@@ -111,7 +107,7 @@ export class NativeNetwork {
 
   /** Path of the connection profile that `up` writes. */
   get profilePath(): string {
-    return join(this.dir, 'connection.json');
+    return join(this.dir, profileFile);
   }
 
   /**
@@ -120,39 +116,37 @@ export class NativeNetwork {
    */
   async up(): Promise<void> {
     const { definition } = await this.#openRecord();
-    const nodes = await this.#open(definition);
-    const block = await openGenesisBlock(this.dir, definition, nodes.material, {
-      programs: nodes.programs,
-      hostOf: nativeHost,
-    });
-    await this.#startOrderers(nodes, block);
-    await this.#startPeers(nodes, block);
-    const sequence = await committedSequence(nodes);
-    if (sequence === 0) await this.#deploy(nodes, 1);
-    else await this.#startServices(nodes, sequence);
-    await this.#gatewaysReady(nodes);
-    this.#writeProfile(nodes);
+    const site = await this.#open(definition);
+    const { programs, hostOf } = site;
+    const block = await openGenesisBlock(this.dir, definition, site.material, { programs, hostOf });
+    await this.#startOrderers(site, block);
+    await this.#startPeers(site, block);
+    const sequence = await committedSequence(site);
+    if (sequence === 0) await this.#deploy(site, 1);
+    else await this.#startServices(site, sequence);
+    await this.#ready(site);
+    writeWhole(this.profilePath, profileOf(site, hostOf));
   }
 
   /** Deploys the contract as it is now under the next sequence and a new label; the new sequence. */
   async deploy(): Promise<number> {
     const { definition } = this.#keepRecord(this.#record().definition);
-    const nodes = await this.#open(definition);
-    const sequence = (await committedSequence(nodes)) + 1;
-    await this.#deploy(nodes, sequence);
-    await this.#gatewaysReady(nodes);
+    const site = await this.#open(definition);
+    const sequence = (await committedSequence(site)) + 1;
+    await this.#deploy(site, sequence);
+    await this.#ready(site);
     return sequence;
   }
 
   /** Asks every process how it is. */
   async status(): Promise<NetworkStatus> {
     const { definition } = this.#record();
-    const nodes = await this.#open(definition);
-    const sequence = await committedSequence(nodes).catch(() => null);
+    const site = await this.#open(definition);
+    const sequence = await committedSequence(site).catch(() => null);
     const status = [
       ...definition.orderers.map((orderer) => this.#ordererStatus(definition, orderer)),
-      ...definition.organizations.flatMap(({ peers }) => peers.map((peer) => this.#peerStatus(definition, peer))),
-      ...definition.organizations.map((organization) => this.#serviceStatus(nodes, organization, sequence ?? 1)),
+      ...definition.organizations.flatMap(({ peers }) => peers.map((peer) => this.#peerStatus(site, peer))),
+      ...definition.organizations.map((organization) => this.#serviceStatus(site, organization, sequence ?? 1)),
     ];
     return { definition, nodes: await Promise.all(status), sequence, profilePath: this.profilePath };
   }
@@ -189,8 +183,8 @@ export class NativeNetwork {
     readonly org: number;
     readonly peer: number;
   }): Promise<Record<string, string>> {
-    const nodes = await this.#open(this.#record().definition);
-    const { organizations } = nodes.definition;
+    const site = await this.#open(this.#record().definition);
+    const { organizations } = site.definition;
     const organization = organizations[org - 1];
     const chosen = organization?.peers[peer];
     if (organization === undefined || chosen === undefined) {
@@ -198,9 +192,9 @@ export class NativeNetwork {
       throw new Error(`There is no peer ${peer} of organisation ${org}; there are ${there.join(', ')}.`);
     }
     return {
-      ...peerCommandSettings(nodes, organization, chosen),
-      FABRIC_ORDERER_ARGS: (await ordererArguments(nodes)).join(' '),
-      FABRIC_ENDORSER_ARGS: endorserArguments(nodes).join(' '),
+      ...peerCommandSettings(site, organization, chosen),
+      FABRIC_ORDERER_ARGS: (await ordererArguments(site)).join(' '),
+      FABRIC_ENDORSER_ARGS: endorserArguments(site).join(' '),
     };
   }
 
@@ -251,10 +245,14 @@ export class NativeNetwork {
     return this.#keepRecord(definition);
   }
 
-  /** The contract's folder is remembered, too, so that it need be named once only. */
+  /** What was said at the first time is remembered, so that it need be said once only. */
   #keepRecord(definition: NetworkDefinition): NetworkRecord {
-    const known = existsSync(this.#recordPath) ? this.#record().chaincodeDir : ownChaincode;
-    const record = { definition, chaincodeDir: resolve(this.#options.chaincodeDir ?? known) };
+    const known = existsSync(this.#recordPath) ? this.#record() : null;
+    const record = {
+      definition,
+      chaincodeDir: resolve(this.#options.chaincodeDir ?? known?.chaincodeDir ?? ownChaincode),
+      initialize: known?.initialize ?? this.#options.initialize ?? true,
+    };
     writeWhole(this.#recordPath, record);
     return record;
   }
@@ -263,79 +261,52 @@ export class NativeNetwork {
     return this.#options.programs ?? findPrograms();
   }
 
-  async #open(definition: NetworkDefinition): Promise<NativeNodes> {
+  async #open(definition: NetworkDefinition): Promise<Site> {
     const programs = this.#programs();
-    return { dir: this.dir, definition, programs, material: await openMaterial(join(this.dir, 'crypto'), definition) };
+    const material = await openMaterial(join(this.dir, 'crypto'), definition);
+    // In turn: an upgrade starts the new service beside the old one.
+    const chaincodePort: Site['chaincodePort'] = ({ chaincodePorts: [first, second] }, sequence) =>
+      sequence % 2 === 1 ? first : second;
+    return { dir: this.dir, definition, programs, material, hostOf: nativeHost, chaincodePort };
   }
 
-  async #startOrderers(nodes: NativeNodes, block: string): Promise<void> {
-    const { channel, orderers } = nodes.definition;
-    for (const orderer of orderers) {
-      await this.#start(ordererProcess(nodes, orderer), [orderer.port, orderer.adminPort, orderer.operationsPort]);
+  async #startOrderers(site: Site, block: string): Promise<void> {
+    for (const orderer of site.definition.orderers) {
+      await this.#start(ordererProcess(site, orderer), [orderer.port, orderer.adminPort, orderer.operationsPort]);
     }
-    await Promise.all(
-      orderers.map(async (orderer) => {
-        let joined: readonly string[] = [];
-        await this.#waitForProcess(orderer.name, 'answers', async () => {
-          joined = await ordererChannels(nodes, orderer);
-          return true;
-        });
-        if (!joined.includes(channel)) await joinOrderer(nodes, orderer, block);
-      }),
-    );
-    await waitFor({
-      what: 'an orderer that leads',
-      check: async () => (await leadingOrderers(nodes.definition)).length === 1,
-    });
+    await joinOrderers(site, block, this.#waitForProcess);
   }
 
-  async #startPeers(nodes: NativeNodes, block: string): Promise<void> {
-    const { channel, organizations } = nodes.definition;
-    const members = organizations.flatMap((organization) => organization.peers.map((peer) => ({ organization, peer })));
-    for (const { organization, peer } of members) {
-      await this.#start(peerProcess(nodes, organization, peer), [peer.port, peer.operationsPort]);
+  async #startPeers(site: Site, block: string): Promise<void> {
+    for (const organization of site.definition.organizations) {
+      for (const peer of organization.peers) {
+        await this.#start(peerProcess(site, organization, peer), [peer.port, peer.operationsPort]);
+      }
     }
-    await Promise.all(
-      members.map(async ({ organization, peer }) => {
-        let joined: readonly string[] = [];
-        await this.#waitForProcess(peer.name, 'answers', async () => {
-          joined = await peerChannels(nodes, organization, peer);
-          return true;
-        });
-        if (!joined.includes(channel)) await peerCommand(nodes, organization, peer, ['channel', 'join', '-b', block]);
-      }),
-    );
-    await Promise.all(
-      members.map(({ peer }) =>
-        this.#waitForProcess(peer.name, 'knows the other peers', async () => {
-          const known = await metric(peer.operationsPort, 'gossip_membership_total_peers_known', { channel });
-          return known === members.length - 1;
-        }),
-      ),
-    );
+    await joinPeers(site, block, this.#waitForProcess);
   }
 
-  async #deploy(nodes: NativeNodes, sequence: number): Promise<void> {
+  async #deploy(site: Site, sequence: number): Promise<void> {
     this.#log('info', 'deploying the contract', { sequence });
-    await this.#startServices(nodes, sequence);
-    await deployDefinition(nodes, sequence);
-    await this.#heightsAgree(nodes);
-    const superseded = nodes.definition.organizations.map((organization) => serviceName(organization, sequence - 1));
+    await this.#startServices(site, sequence);
+    await deployDefinition(site, sequence);
+    await heightsAgree(site);
+    const superseded = site.definition.organizations.map((organization) => serviceName(organization, sequence - 1));
     await this.#stop(superseded);
   }
 
   /** Starts the services of a deployment, of all organisations. */
-  async #startServices(nodes: NativeNodes, sequence: number): Promise<void> {
-    const { organizations } = nodes.definition;
+  async #startServices(site: Site, sequence: number): Promise<void> {
+    const { organizations } = site.definition;
     const { chaincodeDir } = this.#record();
     for (const organization of organizations) {
-      const made = openPackage(nodes, organization, sequence);
+      const made = openPackage(site, organization, sequence);
       const service = serviceOf(organization, sequence, made, chaincodeDir);
-      await this.#start(serviceProcess(nodes, service), [made.port]);
+      await this.#start(serviceProcess(site, service), [made.port]);
     }
     await Promise.all(
       organizations.map((organization) => {
-        const { port } = openPackage(nodes, organization, sequence);
+        const { port } = openPackage(site, organization, sequence);
         const name = serviceName(organization, sequence);
         return this.#waitForProcess(name, 'listens', async () => !(await isFree(port)));
       }),
@@ -354,57 +325,19 @@ export class NativeNetwork {
     this.#processes.start(spec);
   }
 
-  async #waitForProcess(name: string, what: string, check: () => Promise<boolean>): Promise<void> {
+  readonly #waitForProcess: WaitForNode = async (name, what, check) => {
     const hopeless = (): string | null =>
       this.#processes.pid(name) === null
         ? `${name} ended while it was started; its log (${this.#processes.logPath(name)}) ends with:\n${this.#processes.lastLines(name)}`
         : null;
     await waitFor({ what: `that ${name} ${what}`, check, hopeless });
-  }
+  };
 
-  /** Every peer has every block: what was committed is known wherever a client asks. */
-  async #heightsAgree({ definition }: NativeNodes): Promise<void> {
-    await waitFor({
-      what: 'that all peers have the same blocks',
-      check: async () => {
-        const peers = definition.organizations.flatMap((organization) => organization.peers);
-        const heights = await Promise.all(peers.map((peer) => height(definition, peer)));
-        return heights.every((one) => one !== null && one === heights[0]);
-      },
-    });
-  }
-
-  /** Every peer's gateway finds endorsers of both organisations, and their chaincodes answer. */
-  async #gatewaysReady({ definition, material: { membership } }: NativeNodes): Promise<void> {
-    const { channel, chaincode, organizations } = definition;
-    const members = organizations.flatMap(({ domain, peers }) => peers.map((peer) => ({ domain, peer })));
-    await Promise.all(
-      members.map(({ domain, peer: { name, port } }) =>
-        this.#waitForProcess(name, 'has transactions endorsed', async () => {
-          const address = `${nativeHost(name)}:${port}`;
-          const user = `coordinator@${domain}`;
-          await probeGateway({ membership, peer: name, address, user, channel, chaincode: chaincode.name });
-          return true;
-        }),
-      ),
-    );
-  }
-
-  #writeProfile({ definition, material: { dir, membership } }: NativeNodes): void {
-    const { channel, chaincode, organizations } = definition;
-    const profile = newProfile({
-      channel,
-      chaincodes: [chaincode.name],
-      endpoints: organizations.flatMap(({ mspId, peers }) =>
-        peers.map(({ name, port }) => ({ peer: name, mspId, address: `${nativeHost(name)}:${port}` })),
-      ),
-      membership,
-      tlsRootPath: (peer) => {
-        const domain = peer.slice(peer.indexOf('.') + 1);
-        return join(dir, 'peerOrganizations', domain, 'tlsca', `tlsca.${domain}-cert.pem`);
-      },
-    });
-    writeWhole(this.profilePath, { ...profile, name: 'fedfab-fabric' });
+  /** The network does its work; a new one's first call is made. */
+  async #ready(site: Site): Promise<void> {
+    if ((await gatewaysReady(site, this.#waitForProcess)) || !this.#record().initialize) return;
+    await initializeContract(site);
+    await heightsAgree(site);
   }
 
   async #ordererStatus(definition: NetworkDefinition, orderer: OrdererDefinition): Promise<NodeStatus> {
@@ -419,32 +352,18 @@ export class NativeNetwork {
     return { name, kind: 'orderer', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
 
-  async #peerStatus(definition: NetworkDefinition, peer: PeerDefinition): Promise<NodeStatus> {
+  async #peerStatus(site: Site, peer: PeerDefinition): Promise<NodeStatus> {
     const { name, port } = peer;
-    const says = await height(definition, peer)
+    const says = await height(site, peer)
       .then((blocks) => (blocks === null ? 'not in the channel' : `${blocks} blocks`))
       .catch(() => '');
     return { name, kind: 'peer', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
 
-  async #serviceStatus(
-    nodes: NativeNodes,
-    organization: OrganizationDefinition,
-    sequence: number,
-  ): Promise<NodeStatus> {
+  async #serviceStatus(site: Site, organization: OrganizationDefinition, sequence: number): Promise<NodeStatus> {
     const name = serviceName(organization, sequence);
-    const { label, port } = openPackage(nodes, organization, sequence);
+    const { label, port } = openPackage(site, organization, sequence);
     const says = (await isFree(port)) ? '' : label;
     return { name, kind: 'chaincode', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
-}
-
-function height({ channel }: NetworkDefinition, { operationsPort }: PeerDefinition): Promise<number | null> {
-  return metric(operationsPort, 'ledger_blockchain_height', { channel });
-}
-
-/** Readers see the old file or the new one. */
-function writeWhole(path: string, content: object): void {
-  writeFileSync(`${path}.new`, `${JSON.stringify(content, null, 2)}\n`);
-  renameSync(`${path}.new`, path);
 }

@@ -190,8 +190,9 @@ export async function metrics(
   operationsPort: number,
   name: string,
   labels: Readonly<Record<string, string>> = {},
+  host: string = loopback,
 ): Promise<readonly Metric[]> {
-  const response = await fetch(`http://${loopback}:${operationsPort}/metrics`, { signal: AbortSignal.timeout(5_000) });
+  const response = await fetch(`http://${host}:${operationsPort}/metrics`, { signal: AbortSignal.timeout(5_000) });
   return (await response.text())
     .split('\n')
     .map((line) => /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line))
@@ -209,7 +210,8 @@ export async function metric(
   operationsPort: number,
   name: string,
   labels: Readonly<Record<string, string>> = {},
+  host: string = loopback,
 ): Promise<number | null> {
-  const [found] = await metrics(operationsPort, name, labels);
+  const [found] = await metrics(operationsPort, name, labels, host);
   return found?.value ?? null;
 }

@@ -3,7 +3,7 @@ import { createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { Client, credentials } from '@grpc/grpc-js';
-import { connect, signers } from '@hyperledger/fabric-gateway';
+import { connect, GatewayError, signers } from '@hyperledger/fabric-gateway';
 
 import type { Membership } from '../embedded/types.ts';
 
@@ -19,8 +19,11 @@ export interface Probe {
   readonly chaincode: string;
 }
 
-/** Has a call of the contract endorsed that is never submitted. Rejects with the gateway's error. */
-export async function probeGateway({ membership, peer, address, user, channel, chaincode }: Probe): Promise<void> {
+/**
+ * Has a call of the contract endorsed that is never submitted. False when the contract answers that nobody has made its
+ * first call; rejects with the gateway's error.
+ */
+export async function probeGateway({ membership, peer, address, user, channel, chaincode }: Probe): Promise<boolean> {
   const { mspId, certificatePath, keyPath } = membership.userFiles(user);
   const secure = credentials.createSsl(Buffer.from(membership.tls(peer).root));
   const client = new Client(address, secure, { 'grpc.ssl_target_name_override': peer });
@@ -33,8 +36,19 @@ export async function probeGateway({ membership, peer, address, user, channel, c
   try {
     const contract = gateway.getNetwork(channel).getContract(chaincode);
     await contract.newProposal('initialize', { arguments: ['probe'] }).endorse();
+    return true;
+  } catch (error) {
+    if (isUninitialized(error)) return false;
+    throw error;
   } finally {
     gateway.close();
     client.close();
   }
+}
+
+/** What a peer says before the first call of a contract with `--init-required`. */
+function isUninitialized(error: unknown): boolean {
+  if (!(error instanceof GatewayError)) return false;
+  const said = [error.message, ...error.details.map(({ message }) => message)];
+  return said.some((words) => words.includes('has not been initialized for this version'));
 }

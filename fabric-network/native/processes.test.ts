@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { temporaryDirectory } from '../../tests/processes.ts';
+import { isFree } from './ports.ts';
 import { Processes, startTime } from './processes.ts';
 import type { ProcessSpec } from './processes.ts';
 import { waitFor } from './wait.ts';
@@ -50,6 +51,22 @@ describe('processes that outlive their command', () => {
     const pid = processes.pid('deaf') ?? 0;
     expect(await processes.stop('deaf')).toBe(true);
     expect(startTime(pid)).toBeNull();
+  });
+
+  it('are gone, when they were killed, only when their last thread is, and with it their port', async () => {
+    const worker = `new Worker('Buffer.alloc(3e7, 1); setInterval(() => undefined, 1000)', { eval: true })`;
+    const code = `
+      const { Worker } = require('node:worker_threads');
+      const threads = Array.from({ length: 8 }, () => ${worker});
+      const ready = threads.map((thread) => new Promise((resolve) => thread.once('online', resolve)));
+      const server = require('node:net').createServer().listen(0, '127.0.0.1');
+      void Promise.all(ready).then(() => console.log(server.address().port));`;
+    processes.start(script('threads', code));
+    await waitFor({ what: 'its port', check: () => processes.lastLines('threads') !== '' });
+    const port = Number(processes.lastLines('threads'));
+    expect(await isFree(port)).toBe(false);
+    await processes.kill('threads');
+    expect(await isFree(port)).toBe(true);
   });
 
   it('that have ended are known to be gone, with the end of their log', async () => {

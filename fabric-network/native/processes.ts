@@ -161,12 +161,14 @@ function tail(path: string, bytes: number): string {
 export function startTime(pid: number): string | null {
   try {
     if (process.platform === 'linux') {
-      // The name, in parentheses, may hold anything; the 3rd field comes after it, and the start time is the 22nd.
+      // The name, in parentheses, may hold anything; the 3rd field comes after it, the number of threads is the 20th, and
+      // the start time the 22nd. While threads of a process that was killed still end, it holds its ports.
       const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
         .replace(/^.*\) /s, '')
         .split(' ');
       const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-      return fields[0] === 'Z' || fields[0] === 'X' ? null : `${boot} ${fields[19] ?? ''}`;
+      const isDead = fields[0] === 'X' || (fields[0] === 'Z' && Number(fields[17]) <= 1);
+      return isDead ? null : `${boot} ${fields[19] ?? ''}`;
     }
     const [state = '', ...began] = execFileSync('ps', ['-o', 'state=,lstart=', '-p', String(pid)], {
       encoding: 'utf8',

@@ -58,6 +58,12 @@ describe("Fabric's programs", () => {
     expect(() => findPrograms({})).toThrow('peer, orderer, configtxgen, osnadmin cannot be found on PATH');
   });
 
+  it('need not all be there where fewer are needed', () => {
+    const path = folder('fewer', ['peer', 'osnadmin']);
+    expect([...findPrograms({ PATH: path }, ['osnadmin'])]).toEqual([['osnadmin', join(path, 'osnadmin')]]);
+    expect(() => findPrograms({ PATH: path }, ['peer', 'configtxgen'])).toThrow('configtxgen cannot be found on PATH');
+  });
+
   it('are not given settings that were meant for another network', () => {
     process.env['CORE_PEER_ADDRESS'] = 'elsewhere:7051';
     process.env['FABRIC_LOGGING_SPEC'] = 'debug';

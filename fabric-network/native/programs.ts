@@ -47,22 +47,25 @@ function reason(output: string): string {
 }
 
 /**
- * Finds the programs: in FABRIC_BIN when that is set, else on PATH.
+ * Finds the programs, all of them unless fewer are needed: in FABRIC_BIN when that is set, else on PATH.
  *
  * @throws ProgramsMissing
  */
-export function findPrograms(env: NodeJS.ProcessEnv = process.env): Programs {
+export function findPrograms(
+  env: NodeJS.ProcessEnv = process.env,
+  needed: readonly ProgramName[] = programNames,
+): Programs {
   const chosen = env['FABRIC_BIN'] ?? '';
   const folders = chosen === '' ? (env['PATH'] ?? '').split(delimiter) : [chosen];
   const found = new Map<ProgramName, string>();
-  for (const name of programNames) {
+  for (const name of needed) {
     const path = folders
       .filter((folder) => folder !== '')
       .map((folder) => join(folder, name))
       .find(isProgram);
     if (path !== undefined) found.set(name, path);
   }
-  const missing = programNames.filter((name) => !found.has(name));
+  const missing = needed.filter((name) => !found.has(name));
   if (missing.length > 0) throw new ProgramsMissing(missing, chosen === '' ? 'on PATH' : `in FABRIC_BIN (${chosen})`);
   return found;
 }
