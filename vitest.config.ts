@@ -20,10 +20,17 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{coordinator,chaincode,topics,fabric-network,tests}/**/*.test.ts'],
-          exclude: ['**/node_modules/**', 'tests/mosquitto/**', 'tests/fabric/**', 'tests/conformance/fabric.test.ts'],
+          exclude: [
+            '**/node_modules/**',
+            'tests/mosquitto/**',
+            'tests/browser/**',
+            'tests/fabric/**',
+            'tests/conformance/fabric.test.ts',
+          ],
         },
       },
       { extends: true, test: { name: 'mosquitto', include: ['tests/mosquitto/**/*.test.ts'] } },
+      { extends: true, test: { name: 'browser', include: ['tests/browser/**/*.test.ts'] } },
       {
         extends: true,
         test: { name: 'fabric', include: ['tests/conformance/fabric.test.ts', 'tests/fabric/**/*.test.ts'] },

@@ -455,6 +455,30 @@ describe('UpdateGlobal', () => {
     expect(await refusal('UpdateGlobal', { args: ['s1', '{}', 'r2'] })).toBe('unknown_round');
   });
 
+  it('with a run and no round: what the run begins with, until a round has a global model', async () => {
+    const { result, trace } = await submit('UpdateGlobal', 's1', model, '', 'application/json', 'run7');
+    expect(JSON.parse(result)).toMatchObject({ run: 'run7', round_id: null, round_idx: null, digest: sha256(model) });
+    expect(trace.reads).toEqual(['/latest/run7/']);
+    expect([...trace.writes.keys()]).toEqual(['/initialModel/run7/', '/initial/run7/', '/latest/run7/']);
+    expect(trace.events).toEqual([{ name: 'GlobalUpdated', payload: result }]);
+    expect((await simulate('QueryGlobal', { args: ['run', 'run7'] })).result).toBe(model);
+
+    const again = await simulate('UpdateGlobal', { args: ['s1', model, '', '', 'run7'] });
+    expect(again.result).toBe(result);
+    expect(again.trace.writes.size).toBe(0);
+
+    await submit('NewRound', 'r1', '1', 'run7', '0');
+    await submit('UpdateGlobal', 's1', 'of the round', 'r1', '', 'run7');
+    expect((await simulate('QueryGlobal', { args: ['run', 'run7'] })).result).toBe('of the round');
+    expect(await refusal('UpdateGlobal', { args: ['s1', 'x', 'r1', '', 'run8'] })).toBe('bad_request');
+
+    // A run that begins anew, with the very bytes it began with before.
+    expect((await submit('UpdateGlobal', 's1', model, '', '', 'run7')).trace.writes.size).toBe(3);
+    expect((await simulate('QueryGlobal', { args: ['run', 'run7'] })).result).toBe(model);
+    expect((await simulate('QueryGlobal', { args: ['server', 's1'] })).result).toBe('of the round');
+    expect((await simulate('QueryGlobal', { args: ['round', 'r1'] })).result).toBe('of the round');
+  });
+
   it("without a round: the server's latest, over the one before", async () => {
     const first = await submit('UpdateGlobal', 's1', 'one');
     expect(JSON.parse(first.result)).toMatchObject({ run: null, round_id: null, round_idx: null });
@@ -522,7 +546,7 @@ describe('argument counts', () => {
     ['QueryWetherAllReceived', 1, 1],
     ['QueryWhetherAllReceived', 1, 1],
     ['QueryAllReceived', 1, 1],
-    ['UpdateGlobal', 2, 4],
+    ['UpdateGlobal', 2, 5],
     ['QueryRound', 1, 1],
     ['QueryReceipt', 2, 2],
     ['QueryReceipts', 1, 3],

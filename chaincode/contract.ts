@@ -199,19 +199,21 @@ export class FedfabContract extends Contract {
   }
 
   /**
-   * ServerID, model or empty with transient `model`, [RoundID, MediaType]: stores an aggregated model. With a RoundID the
-   * round's global model, once: the same bytes again change nothing, others are refused. Without one (the diary's form)
-   * the server's latest, over the one before.
+   * ServerID, model or empty with transient `model`, [RoundID, MediaType, Run]: stores an aggregated model. With a RoundID
+   * the round's global model, once: the same bytes again change nothing, others are refused. Without one (the diary's
+   * form) the server's latest, over the one before. With a Run and no RoundID the model that the run begins with: its
+   * latest global model until its first round has one, over what was the latest before.
    */
   async UpdateGlobal(ctx: Context, ...args: string[]): Promise<string> {
-    countArguments('UpdateGlobal', args, 2, 4);
+    countArguments('UpdateGlobal', args, 2, 5);
     const serverId = idOf('ServerID', args[0]);
     const roundId = optionalIdOf('RoundID', args[2]);
+    const run = optionalIdOf('Run', args[4]);
     const payload = payloadOf(ctx.stub, args, { model: 1, mediaType: 3 });
-    const round = roundId === null ? null : await existingRound(ctx.stub, roundId);
+    const round = roundId === null ? null : await roundOfRun(ctx.stub, roundId, run);
     const receipt: GlobalReceipt = {
       server_id: serverId,
-      run: round?.run ?? null,
+      run: round === null ? run : round.run,
       round_id: roundId,
       round_idx: round?.round_idx ?? null,
       digest: payload.digest,
@@ -436,18 +438,37 @@ function textOf(bytes: Uint8Array, mediaType: string): string {
   return isUtf8(buffer) ? buffer.toString() : `data:${mediaType};base64,${buffer.toString('base64')}`;
 }
 
-/** What UpdateGlobal finds in its place: the round's global model, or what this server stored last without a round. */
-async function earlierGlobal(stub: Stub, receipt: GlobalReceipt): Promise<GlobalReceipt | null> {
-  if (receipt.round_id !== null) {
-    return readJson<GlobalReceipt>(stub, keyTypes.global, [receipt.round_id]);
+/** The round, which must be of `run` where one is given. */
+async function roundOfRun(stub: Stub, roundId: string, run: string | null): Promise<StoredRound> {
+  const round = await existingRound(stub, roundId);
+  if (run !== null && round.run !== run) {
+    throw new Refusal('bad_request', `Round ${round.round_id} is not of run ${run}`);
   }
-  const latest = await readJson<GlobalReceipt>(stub, keyTypes.server, [receipt.server_id]);
+  return round;
+}
+
+/** What UpdateGlobal finds in its place: of the round, or the latest of its run or server that is of no round. */
+async function earlierGlobal(stub: Stub, receipt: GlobalReceipt): Promise<GlobalReceipt | null> {
+  const { round_id, run, server_id } = receipt;
+  if (round_id !== null) {
+    return readJson<GlobalReceipt>(stub, keyTypes.global, [round_id]);
+  }
+  const latest =
+    run === null
+      ? await readJson<GlobalReceipt>(stub, keyTypes.server, [server_id])
+      : await readJson<GlobalReceipt>(stub, keyTypes.latest, [run]);
   return latest?.round_id === null ? latest : null;
 }
 
 async function writeGlobal(stub: Stub, receipt: GlobalReceipt, bytes: Uint8Array): Promise<void> {
   const json = globalReceiptJson(receipt);
   await writeBytes(stub, ...globalPayloadKey(receipt), bytes);
+  if (receipt.run !== null && receipt.round_id === null) {
+    // Not the server's latest: that is where the diary's form keeps its own.
+    await writeText(stub, keyTypes.initial, [receipt.run], json);
+    await writeText(stub, keyTypes.latest, [receipt.run], json);
+    return;
+  }
   await writeText(stub, keyTypes.server, [receipt.server_id], json);
   if (receipt.round_id !== null) {
     await writeText(stub, keyTypes.global, [receipt.round_id], json);
@@ -461,10 +482,15 @@ async function writeGlobal(stub: Stub, receipt: GlobalReceipt, bytes: Uint8Array
 }
 
 /** Payloads are kept once; the receipts of a run and of a server point to them by their RoundID. */
-function globalPayloadKey(receipt: GlobalReceipt): ['globalModel' | 'serverModel', readonly string[]] {
-  return receipt.round_id === null
-    ? [keyTypes.serverModel, [receipt.server_id]]
-    : [keyTypes.globalModel, [receipt.round_id]];
+function globalPayloadKey({
+  round_id,
+  run,
+  server_id,
+}: GlobalReceipt): ['globalModel' | 'initialModel' | 'serverModel', readonly string[]] {
+  if (round_id !== null) {
+    return [keyTypes.globalModel, [round_id]];
+  }
+  return run === null ? [keyTypes.serverModel, [server_id]] : [keyTypes.initialModel, [run]];
 }
 
 async function globalReceiptBy(stub: Stub, args: readonly string[]): Promise<GlobalReceipt | null> {

@@ -11,6 +11,8 @@
  * | `globalModel` RoundID              | the global model itself, raw bytes                        |
  * | `server` ServerID                  | receipt of the latest global model of this server         |
  * | `serverModel` ServerID             | bytes of the latest one that was stored without a RoundID |
+ * | `initial` Run                      | receipt of the model that the run began with              |
+ * | `initialModel` Run                 | that model itself, raw bytes                              |
  * | `latest` Run                       | receipt of the latest global model of this run            |
  * | `runRound` Run, time, RoundID      | the RoundID: rounds of a run in order of time             |
  * | `runGlobal` Run, time, RoundID     | the RoundID: global models of a run in order of time      |
@@ -25,6 +27,8 @@ export const keyTypes = {
   globalModel: 'globalModel',
   server: 'server',
   serverModel: 'serverModel',
+  initial: 'initial',
+  initialModel: 'initialModel',
   latest: 'latest',
   runRound: 'runRound',
   runGlobal: 'runGlobal',
@@ -66,7 +70,7 @@ export interface Receipt {
   readonly msp_id: string;
 }
 
-/** Receipt of one global model. `round_id` is null for UpdateGlobal with two arguments. */
+/** Receipt of one global model. `round_id` is null for UpdateGlobal without a RoundID, `run` as well where none was named. */
 export interface GlobalReceipt {
   readonly server_id: string;
   readonly run: string | null;

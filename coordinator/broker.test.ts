@@ -6,7 +6,9 @@ import type { IClientOptions, MqttClient } from 'mqtt';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 
+import { hashPassword } from './access/passwords.ts';
 import { startBroker } from './broker.ts';
+import { MessageProblems } from './message-problems.ts';
 import type { Broker, BrokerOptions } from './broker.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -57,9 +59,11 @@ describe('startBroker', () => {
   });
 
   it('listens for other machines where users are named', async () => {
-    const users = [{ username: 'u', password: 'p' }];
-    const { port } = await start({ host: '0.0.0.0', users });
-    const broker = { port, url: `mqtt://127.0.0.1:${port}`, close: () => Promise.resolve() };
+    const users = [{ name: 'u', passwordHash: await hashPassword('p'), node: { role: 'coordinator' } as const }];
+    await expect(start({ host: '0.0.0.0', users })).rejects.toMatchObject({ code: 'bad_config' });
+    const { port } = await start({ host: '0.0.0.0', users, allowPlain: true });
+    const url = `mqtt://127.0.0.1:${port}`;
+    const broker = { port, url, ownUrl: url, close: () => Promise.resolve() };
     await join(broker, { username: 'u', password: 'p' });
     for (const wrong of [{ username: 'u', password: 'q' }, { username: 'toString', password: 'p' }, {}]) {
       await expect(join(broker, wrong)).rejects.toMatchObject({ code: 4 });
@@ -92,6 +96,20 @@ describe('rules', () => {
     const client = await join(await start());
     await expect(client.subscribeAsync('$SYS/#')).rejects.toThrow('Subscribe error');
     await client.subscribeAsync('fedml_1_2', { qos: 2 }); // The connection is still good.
+  });
+
+  it('keeps of a refused subscription nothing in the session', async () => {
+    const problems = new MessageProblems(pino({ level: 'silent' }));
+    const broker = await start({ problems });
+    const join1 = (): Promise<MqttClient> => join(broker, { clientId: 'kept', clean: false });
+    const first = await join1();
+    await first.subscribeAsync({ fedml_1_2: { qos: 1 }, '$SYS/#': { qos: 1 } }).catch(() => undefined);
+    await first.endAsync();
+    expect(problems.counts().get('subscription')).toBe(1);
+    // What the session holds is asked for again when its client comes back.
+    const second = await join1();
+    await second.subscribeAsync('fedml_1_3', { qos: 1 });
+    expect(problems.counts().get('subscription')).toBe(1);
   });
 
   it('passes on what is of FedML and FedFab; anything else goes nowhere and is not retained', async () => {

@@ -1,43 +1,50 @@
 /**
- * The embedded MQTT broker, for demos, laptops and tests: MQTT 3.1.1 over TCP. It keeps nothing on disk: sessions and
- * messages end with the process, so who needs more than one machine, TLS, MQTT 5 or messages that survive runs Mosquitto.
+ * The embedded MQTT broker, for demos, laptops and tests: MQTT 3.1.1 over TCP or TLS. It keeps nothing on disk: sessions
+ * and messages end with the process, so who needs MQTT 5 or messages that survive runs Mosquitto.
  *
  * What clients may do is decided in `rules`, in one place, by the hooks of aedes.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 
 import { Aedes } from 'aedes';
-import type { AedesOptions, AuthenticateError } from 'aedes';
+import type { AedesOptions, AuthenticateError, Client, PublishPacket } from 'aedes';
 import type { Logger } from 'pino';
 
+import { BrokerUsers } from './access/broker-users.ts';
+import type { BrokerUser, LoginRefusal } from './access/broker-users.ts';
+import { FailureLog } from './access/failure-log.ts';
+import { isLoopback } from './access/faults.ts';
+import { mayPublish, mayRead, maySubscribe } from './access/mqtt-rights.ts';
 import { FedfabError } from './errors.ts';
 import { MessageProblems } from './message-problems.ts';
 
-/** A user who may connect. */
-export interface BrokerUser {
-  readonly username: string;
-  readonly password: string;
-}
-
 /** Settings of the embedded broker. */
 export interface BrokerOptions {
-  /** Address to listen on; default 127.0.0.1. Anything but loopback needs `users`. */
+  /** Address to listen on; default 127.0.0.1. Anything but loopback needs `users`, and `tls` or `allowPlain`. */
   readonly host?: string;
   /** Default 1883; 0: a free one. */
   readonly port?: number;
   readonly log: Logger;
   /** Who may connect; none given: anybody on this machine. */
   readonly users?: readonly BrokerUser[];
+  /** Certificate and key, PEM: the broker then speaks TLS. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | null;
+  /** Passwords may travel as plain text beyond this machine. */
+  readonly allowPlain?: boolean;
+  /** Where what is refused is counted; default: a counter of its own. */
+  readonly problems?: MessageProblems;
   /** A client that sends a larger packet is disconnected before the packet is read in. Bytes; default 128 MiB. */
   readonly maxPacketBytes?: number;
 }
 
 /** A broker that listens. */
 export interface Broker {
-  /** For clients on this machine, e.g. `mqtt://127.0.0.1:1883`. */
+  /** For clients, e.g. `mqtt://127.0.0.1:1883`. */
   readonly url: string;
+  /** For the process itself, which need not check its own certificate: another door on loopback where there is TLS. */
+  readonly ownUrl: string;
   readonly port: number;
   /**
    * Disconnects the clients and stops listening. Idempotent. Clients' last wills are published on the way: who must not
@@ -48,15 +55,13 @@ export interface Broker {
 
 /** Starts the broker. Rejects with `bad_config` when the address cannot be used, or must not be without users. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
-  const { host = '127.0.0.1', port = 1883, maxPacketBytes = 2 ** 27, log } = options;
-  if (!isLoopback(host) && (options.users ?? []).length === 0) {
-    throw new FedfabError(
-      'bad_config',
-      `The embedded MQTT broker asks nobody for a password, so it does not listen on ${host}: listen on 127.0.0.1, name users, or run a broker such as Mosquitto for other machines`,
-    );
-  }
-  const problems = new MessageProblems(log);
-  const aedes = await Aedes.createBroker({ ...rules(options, problems), concurrency: 1000 });
+  const { host = '127.0.0.1', log } = options;
+  demandClosed(host, options);
+  const problems = options.problems ?? new MessageProblems(log);
+  const strangers = new Strangers(options);
+  const { hooks, isGranted } = rules(options, problems, strangers);
+  const aedes = await Aedes.createBroker({ ...hooks, concurrency: 1000 });
+  keepOnlyGranted(aedes, isGranted);
   aedes.on('clientError', (client, error) => {
     if (problems.count('client-error', client.id)) {
       log.warn({ client: client.id, reason: error.message }, 'MQTT client disconnected for an error');
@@ -67,32 +72,104 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
       log.warn({ reason: error.message }, 'MQTT connection refused');
     }
   });
-  const sockets = new Set<Socket>();
-  const server = createServer({ noDelay: true }, (socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-    limitPackets(socket, maxPacketBytes);
+  const serve = (socket: Socket): void => {
+    limitPackets(socket, () => strangers.limitOf(socket));
     aedes.handle(socket);
-  });
-  try {
-    await listen(server, host, port);
-  } catch (error) {
+  };
+  const doors = await openDoors(host, options, serve).catch(async (error: unknown) => {
     await closeAedes(aedes);
     throw error;
-  }
-  const bound = portOf(server, port);
-  const url = `mqtt://${host.includes(':') ? `[${host}]` : host}:${bound}`;
-  log.info({ broker: url }, 'MQTT broker listens');
+  });
+  log.info({ broker: doors.url }, 'MQTT broker listens');
   let closed: Promise<void> | null = null;
   const close = async (): Promise<void> => {
-    const stopped = new Promise<void>((resolve) => server.close(() => resolve()));
+    const stopped = doors.stopListening();
     await closeAedes(aedes);
-    for (const socket of sockets) {
-      socket.destroy(); // Those that never said CONNECT.
-    }
+    doors.hangUp();
     await stopped;
   };
-  return { url, port: bound, close: () => (closed ??= close()) };
+  const { url, ownUrl, port } = doors;
+  return { url, ownUrl, port, close: () => (closed ??= close()) };
+}
+
+/** Bytes of a packet of one who has not logged in yet: CONNECT has names, a password and a short will. */
+const longestFromStrangers = 64 * 1024;
+
+/** Tells who has logged in: from others only short packets are taken, so that nobody's word fills the memory. */
+class Strangers {
+  readonly #max: number;
+  readonly #areAllKnown: boolean;
+  readonly #known = new WeakSet();
+
+  constructor({ maxPacketBytes = 2 ** 27, users = [] }: BrokerOptions) {
+    this.#max = maxPacketBytes;
+    this.#areAllKnown = users.length === 0;
+  }
+
+  welcome({ conn }: Client): void {
+    this.#known.add(conn);
+  }
+
+  limitOf(socket: Socket): number {
+    return this.#areAllKnown || this.#known.has(socket) ? this.#max : Math.min(this.#max, longestFromStrangers);
+  }
+}
+
+/** What listens. */
+interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port'> {
+  stopListening(): Promise<unknown>;
+  /** Ends every connection, those too that never said CONNECT. */
+  hangUp(): void;
+}
+
+/** With TLS there are two: one for others, one on loopback for the process itself. */
+async function openDoors(host: string, options: BrokerOptions, serve: (socket: Socket) => void): Promise<Doors> {
+  const { port = 1883, tls = null } = options;
+  const server = newServer(tls, serve);
+  const own = tls === null ? null : newServer(null, serve);
+  const servers = own === null ? [server] : [server, own];
+  const sockets = new Set<Socket>();
+  for (const one of servers) {
+    // Before TLS, so that those that never come to it are known as well.
+    one.on('connection', (socket) => {
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+    });
+  }
+  await listen(server, host, port);
+  if (own !== null) await listen(own, '127.0.0.1', 0);
+  const bound = portOf(server, port);
+  const url = `${tls === null ? 'mqtt' : 'mqtts'}://${host.includes(':') ? `[${host}]` : host}:${bound}`;
+  return {
+    url,
+    ownUrl: own === null ? url : `mqtt://127.0.0.1:${portOf(own, 0)}`,
+    port: bound,
+    stopListening: () => Promise.all(servers.map((one) => new Promise<void>((resolve) => one.close(() => resolve())))),
+    hangUp: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+function demandClosed(host: string, { users = [], tls = null, allowPlain = false }: BrokerOptions): void {
+  if (isLoopback(host)) return;
+  if (users.length === 0) {
+    throw new FedfabError(
+      'bad_config',
+      `The embedded MQTT broker asks nobody for a password, so it does not listen on ${host}: listen on 127.0.0.1, name users, or run a broker such as Mosquitto for other machines`,
+    );
+  }
+  if (tls === null && !allowPlain) {
+    throw new FedfabError(
+      'bad_config',
+      `The embedded MQTT broker has no certificate, so it does not listen on ${host}, where passwords could be read along`,
+    );
+  }
+}
+
+function newServer(tls: BrokerOptions['tls'], serve: (socket: Socket) => void): Server {
+  if (tls === null || tls === undefined) return createServer({ noDelay: true }, serve);
+  return createTlsServer({ ...tls, noDelay: true, minVersion: 'TLSv1.2', handshakeTimeout: 10_000 }, serve);
 }
 
 /** Topics that are passed on: FedML's messages, last wills and status, and ours. Everything else goes nowhere. */
@@ -100,60 +177,135 @@ const passedTopics =
   /^(fedml_[^/]*|(flclient|flserver|fl_client|fl_server|fl_run|ml_client|ml_server|mlops|fedml|fedfab)\/.+)$/;
 const maxClientIdLength = 256;
 
-type Rules = Pick<AedesOptions, 'authenticate' | 'authorizePublish' | 'authorizeSubscribe' | 'authorizeForward'>;
+type Hooks = Required<
+  Pick<AedesOptions, 'authenticate' | 'authorizePublish' | 'authorizeSubscribe' | 'authorizeForward'>
+>;
 
-/** Who may connect, publish and subscribe. */
-function rules({ users = [], log }: BrokerOptions, problems: MessageProblems): Required<Rules> {
-  return {
+/** Whether this client may subscribe to this. */
+type IsGranted = (client: Client | null, topic: string) => boolean;
+
+/** Where messages go that nobody may send: acknowledged, and passed on to nobody. */
+const nowhere = 'nowhere';
+
+/** Who may connect, publish and subscribe. Without users everybody on this machine may everything that is of FedML. */
+function rules(
+  { users = [], log }: BrokerOptions,
+  problems: MessageProblems,
+  strangers: Strangers,
+): { hooks: Hooks; isGranted: IsGranted } {
+  const known = users.length === 0 ? null : new BrokerUsers(users);
+  const failures = new FailureLog(log, () => performance.now());
+  const loggedIn = new WeakMap<Client, BrokerUser>();
+  /** Whether this client has a right; `has` is asked where there are users at all. */
+  const may = (client: Client | null, has: (user: BrokerUser) => boolean): boolean => {
+    if (known === null) return true;
+    const user = client === null ? undefined : loggedIn.get(client);
+    return user !== undefined && has(user);
+  };
+  const logIn = async (client: Client, username: string, password: Uint8Array): Promise<AuthenticateError | null> => {
+    const user = (await known?.login(client.id, username, password)) ?? null;
+    if (typeof user === 'string') {
+      problems.count('login', client.id);
+      failures.report(addressOf(client), 'mqtt-login');
+      return loginRefusals[user]();
+    }
+    if (user !== null) loggedIn.set(client, user);
+    strangers.welcome(client);
+    return null;
+  };
+  const isGranted: IsGranted = (client, topic) =>
+    !topic.startsWith('$') && may(client, ({ node }) => maySubscribe(node, topic));
+  const hooks: Hooks = {
     authenticate(client, username, password, done) {
       if (!isClientId(client.id)) {
         done(refusal(2, 'client id too long or with control characters'), null);
-      } else if (users.length > 0 && !isUser(users, username, password)) {
-        done(refusal(4, 'unknown user name or wrong password'), null);
-      } else {
-        done(null, true);
-      }
-    },
-    authorizePublish(client, packet, done) {
-      if (packet.topic.startsWith('$')) {
-        // MQTT 3.1.1 knows no refusal of a PUBLISH but the end of the connection [MQTT-3.3.5-2].
-        done(new Error(`topics that begin with $ are the broker's own: ${packet.topic}`));
         return;
       }
-      if (!passedTopics.test(packet.topic)) {
-        // Acknowledged and passed on to nobody: FedML dies of a lost connection, not of an unread status message.
-        packet.retain = false;
-        if (problems.count('topic', client?.id ?? '')) {
-          log.info({ client: client?.id, topic: packet.topic }, 'messages on a topic that is not of FedML go nowhere');
-        }
+      void logIn(client, username ?? '', password ?? Buffer.alloc(0)).then((refused) =>
+        done(refused, refused === null),
+      );
+    },
+    authorizePublish(client, packet, done) {
+      const { topic } = packet;
+      if (topic.startsWith('$')) {
+        // MQTT 3.1.1 knows no refusal of a PUBLISH but the end of the connection [MQTT-3.3.5-2].
+        done(new Error(`topics that begin with $ are the broker's own: ${topic}`));
+        return;
+      }
+      // Who comes later must not take what is old for what is now; FedML retains nothing.
+      if (known !== null) packet.retain = false;
+      const isAllowed = may(client, ({ node }) => mayPublish(node, topic, bytesOf(packet)));
+      if (!isAllowed || !passedTopics.test(topic)) {
+        drop(packet, client?.id ?? '', isAllowed ? 'topic' : 'forbidden');
       }
       done(null);
     },
-    authorizeSubscribe(_client, subscription, done) {
+    authorizeSubscribe(client, subscription, done) {
+      const granted = isGranted(client, subscription.topic);
+      if (!granted) problems.count('subscription', client.id);
       // Null makes the SUBACK say 128 [MQTT-3.9.3-2].
-      done(null, subscription.topic.startsWith('$') ? null : subscription);
+      done(null, granted ? subscription : null);
     },
-    authorizeForward(_client, packet) {
-      return passedTopics.test(packet.topic) ? packet : null;
+    authorizeForward(client, packet) {
+      if (!passedTopics.test(packet.topic)) return null;
+      // Asked once more for each message: sessions outlive connections.
+      return may(client, ({ node }) => mayRead(node, packet.topic)) ? packet : null;
     },
   };
+  return { hooks, isGranted };
+
+  /** Acknowledged and passed on to nobody: FedML dies of a lost connection, not of an unread status message. */
+  function drop(packet: PublishPacket, client: string, problem: 'topic' | 'forbidden'): void {
+    if (problems.count(problem, client)) {
+      const { topic } = packet;
+      if (problem === 'topic') log.info({ client, topic }, 'messages on a topic that is not of FedML go nowhere');
+      else log.warn({ client, topic }, 'a client publishes on a topic that is not its own; it goes nowhere');
+    }
+    packet.topic = nowhere;
+    packet.payload = Buffer.alloc(0);
+    packet.retain = false;
+  }
+}
+
+/** As much of the memory of aedes as is changed here. */
+interface Sessions {
+  addSubscriptions(client: Client, subscriptions: readonly { readonly topic: string }[]): Promise<void>;
+}
+
+/**
+ * aedes keeps the whole of a SUBSCRIBE in the session as soon as one part of it is granted: what was refused would gather
+ * messages, model after model, for a client that never comes to read them.
+ */
+function keepOnlyGranted(aedes: Aedes, isGranted: IsGranted): void {
+  const sessions = (aedes as unknown as { readonly persistence: Sessions }).persistence;
+  const add = sessions.addSubscriptions.bind(sessions);
+  sessions.addSubscriptions = (client, subscriptions) =>
+    add(
+      client,
+      subscriptions.filter(({ topic }) => isGranted(client, topic)),
+    );
+}
+
+const loginRefusals: Readonly<Record<LoginRefusal, () => AuthenticateError>> = {
+  unknown: () => refusal(4, 'unknown user name or wrong password'),
+  busy: () => refusal(3, 'too many passwords to check; come again later'),
+  'client-id': () => refusal(2, "this client id is another user's"),
+};
+
+function addressOf({ conn }: Client): string {
+  return 'remoteAddress' in conn && typeof conn.remoteAddress === 'string' ? conn.remoteAddress : '';
+}
+
+function bytesOf({ payload }: { readonly payload: string | Buffer }): Uint8Array {
+  return typeof payload === 'string' ? Buffer.from(payload) : payload;
 }
 
 function isClientId(id: string): boolean {
   return id.length <= maxClientIdLength && !/\p{Cc}/u.test(id);
 }
 
-function isUser(users: readonly BrokerUser[], username: string | undefined, password: Buffer | undefined): boolean {
-  const user = users.find((candidate) => candidate.username === username);
-  return user !== undefined && timingSafeEqual(sha256(user.password), sha256(password ?? ''));
-}
-
-function sha256(data: string | Buffer): Buffer {
-  return createHash('sha256').update(data).digest();
-}
-
 /** `returnCode` as in CONNACK, MQTT 3.1.1 table 3.1. */
-function refusal(returnCode: 2 | 4, message: string): AuthenticateError {
+function refusal(returnCode: 2 | 3 | 4, message: string): AuthenticateError {
   // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- a const enum has no values where types are erased
   return Object.assign(new Error(message), { returnCode });
 }
@@ -162,13 +314,13 @@ function refusal(returnCode: 2 | 4, message: string): AuthenticateError {
  * Ends a connection as soon as a packet announces more than `max` bytes. aedes has no such limit (up to 256 MB would be
  * collected first), but reads only by `read()`, so that is where the announced lengths are watched.
  */
-function limitPackets(socket: Socket, max: number): void {
+function limitPackets(socket: Socket, limit: () => number): void {
   const read = socket.read.bind(socket);
-  const exceeds = packetWatch(max);
+  const exceeds = packetWatch(limit);
   socket.read = (size?: number): Buffer | null => {
     const chunk = read(size) as Buffer | null;
     if (chunk !== null && exceeds(chunk)) {
-      socket.destroy(new Error(`a packet larger than ${max} bytes`));
+      socket.destroy(new Error(`a packet larger than ${limit()} bytes`));
       return null;
     }
     return chunk;
@@ -179,7 +331,7 @@ function limitPackets(socket: Socket, max: number): void {
  * Follows a stream of MQTT packets by their fixed headers only (MQTT 3.1.1, section 2.2.3): true once a packet announces
  * more than `max` bytes, headers not counted.
  */
-function packetWatch(max: number): (chunk: Buffer) => boolean {
+function packetWatch(limit: () => number): (chunk: Buffer) => boolean {
   let body = 0; // Bytes of the packet that are still to come.
   let digit = -1; // Place of the next length byte; -1: the packet's first byte comes next.
   return (chunk) => {
@@ -197,7 +349,7 @@ function packetWatch(max: number): (chunk: Buffer) => boolean {
         continue;
       }
       body += (byte & 127) * 128 ** digit;
-      if (body > max) {
+      if (body > limit()) {
         return true;
       }
       // A fifth length byte is malformed: the parser of aedes says so and ends the connection.
@@ -205,10 +357,6 @@ function packetWatch(max: number): (chunk: Buffer) => boolean {
     }
     return false;
   };
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function listen(server: Server, host: string, port: number): Promise<void> {

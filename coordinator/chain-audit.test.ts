@@ -113,6 +113,13 @@ describe('whether it agrees with itself', () => {
         write('server', ['1'], { ...receipt, round_id: null }),
         write('serverModel', ['1'], bytes),
       ]);
+    const initial = (bytes: Uint8Array): ChainTransaction =>
+      transaction('g', 'UpdateGlobal', [
+        write('initialModel', ['run1'], bytes),
+        write('initial', ['run1'], { ...receipt, round_id: null }),
+      ]);
+    expect(audited([newRound], [initial(model)]).faults()).toEqual([]);
+    expect(audited([initial(Buffer.from('x'))]).faults()).toHaveLength(1);
     expect(audited([newRound], [global], [diary(model)]).faults()).toEqual([]);
     expect(audited([newRound], [global]).summary().rounds[0]?.global).toMatchObject({ of: '0', block: 1 });
     expect(audited([diary(Buffer.from('x'))]).faults()).toHaveLength(1);

@@ -65,6 +65,7 @@ interface StoredPayload {
 const pairs = [
   { receipt: 'receipt', payload: 'model', what: 'the model of client' },
   { receipt: 'global', payload: 'globalModel', what: 'the global model of round' },
+  { receipt: 'initial', payload: 'initialModel', what: 'the model that began run' },
   // The latest of a server: its payload has a key of its own only where it was stored without a round.
   { receipt: 'server', payload: 'serverModel', what: 'the global model of server' },
 ] as const;

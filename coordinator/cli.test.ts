@@ -35,6 +35,7 @@ async function ran(args: readonly string[], signal = new AbortController().signa
     note: (line: string) => void err.push(line),
     signal,
     env: {},
+    input: () => Promise.resolve(''),
     terminal: false,
   };
   const code = await runCli(args, cli);
@@ -44,7 +45,7 @@ async function ran(args: readonly string[], signal = new AbortController().signa
 describe('usage', () => {
   test('help names every command, and each has help with examples', async () => {
     const { code, out } = await ran(['--help']);
-    const names = ['serve', 'demo', 'network', 'status', 'rounds', 'inspect', 'verify', 'config'];
+    const names = ['serve', 'demo', 'network', 'status', 'watch', 'rounds', 'inspect', 'verify', 'config'];
     expect(code).toBe(0);
     expect(names.filter((name) => !out.includes(`\n  ${name}`))).toEqual([]);
     for (const name of names) {

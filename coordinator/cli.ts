@@ -1,10 +1,13 @@
 #!/usr/bin/env node
 /** The command line: a table of commands. Exit codes: 0 done, 1 failed, 2 not understood. */
 import { realpathSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 import { Command, CommanderError } from 'commander';
 
+import { aclCommand } from './commands/acl.ts';
+import { certsCommand } from './commands/certs.ts';
 import type { Cli, CliCommand, Options } from './commands/command.ts';
 import { configCommand } from './commands/config.ts';
 import { demoCommand } from './commands/demo.ts';
@@ -12,6 +15,8 @@ import { inspectCommand, verifyCommand } from './commands/inspect.ts';
 import { networkCommand } from './commands/network.ts';
 import { serveCommand } from './commands/serve.ts';
 import { roundsCommand, statusCommand } from './commands/status.ts';
+import { mqttUserCommand, tokenCommand } from './commands/token.ts';
+import { watchCommand } from './commands/watch.ts';
 import { version } from './version.ts';
 
 const commands: readonly CliCommand[] = [
@@ -19,10 +24,15 @@ const commands: readonly CliCommand[] = [
   demoCommand,
   networkCommand,
   statusCommand,
+  watchCommand,
   roundsCommand,
   inspectCommand,
   verifyCommand,
   configCommand,
+  tokenCommand,
+  mqttUserCommand,
+  certsCommand,
+  aclCommand,
 ];
 
 /** Runs one command line (without node and script) to its exit code. */
@@ -122,6 +132,7 @@ async function main(): Promise<void> {
   const exitCode = await runCli(process.argv.slice(2), {
     out: (line) => process.stdout.write(`${line}\n`),
     note: (line) => process.stderr.write(`${line}\n`),
+    input: () => text(process.stdin),
     signal: stopSignal(),
     env: process.env,
     terminal: process.stdout.isTTY,

@@ -5,23 +5,32 @@
  * `writeOnly` marks a secret: it is never printed, and has no flag, since other users of a machine see command lines.
  */
 
+/** Times in the journal are whole milliseconds: what is larger than numbers can count would come back as another. */
+const yearS = 31_536_000;
+
+/** As many digits as are read in the names of topics. */
+const nodeId = { type: 'integer', minimum: 0, maximum: 999_999_999_999_999 } as const;
+
 /** How runs are admitted; the same settings may stand in a run of its own. */
 const admissionProperties = {
   lease_s: {
     type: 'number',
     exclusiveMinimum: 0,
+    maximum: yearS,
     default: 120,
     description: 'For how many seconds a client may stay sending before its slot passes on.',
   },
   window: {
     type: 'integer',
     minimum: 1,
+    maximum: 1000,
     default: 1,
     description: 'How many clients may be sending at once.',
   },
   deadline_s: {
     type: ['number', 'null'],
     exclusiveMinimum: 0,
+    maximum: yearS,
     default: null,
     description: 'How many seconds after its opening a round may close with the models that arrived; null: never.',
   },
@@ -34,6 +43,7 @@ const admissionProperties = {
   burst_quiet_ms: {
     type: 'integer',
     minimum: 1,
+    maximum: 3_600_000,
     default: 1000,
     description:
       'Where client_num_per_round is not known, a burst of INIT or SYNC is whole after this long without a new receiver.',
@@ -55,10 +65,10 @@ export const runSchema = {
       examples: ['1824'],
       description: "FedML's run_id.",
     },
-    server_id: { type: 'integer', minimum: 0, default: 0, description: "FedML's server_id." },
+    server_id: { ...nodeId, default: 0, description: "FedML's server_id." },
     client_ids: {
       type: ['array', 'null'],
-      items: { type: 'integer', minimum: 0, description: 'A client id.' },
+      items: { ...nodeId, description: 'A client id.' },
       uniqueItems: true,
       minItems: 1,
       default: null,
@@ -83,6 +93,59 @@ export const runSchema = {
 const host = { type: 'string', minLength: 1, default: '127.0.0.1' } as const;
 const port = { type: 'integer', minimum: 0, maximum: 65535 } as const;
 const fileOrNull = { type: ['string', 'null'], minLength: 1, default: null } as const;
+
+const no = { type: 'boolean', default: false } as const;
+/** Names stand in logs, in the journal and in Mosquitto's files: what could end a line or a column has no place in them. */
+const name = { type: 'string', minLength: 1, maxLength: 64, pattern: '^[\\w@.-]+$', examples: ['alice'] } as const;
+
+const tokenSchema = {
+  type: 'object',
+  additionalProperties: false,
+  required: ['name', 'role', 'sha256'],
+  description: 'One access token.',
+  properties: {
+    name: { ...name, description: 'Whose token it is; it stands beside what was ordered with it.' },
+    role: { enum: ['reader', 'server', 'operator'], description: 'What it gives the right to.' },
+    sha256: {
+      type: 'string',
+      pattern: '^[0-9a-f]{64}$',
+      examples: ['e3b0c442…'],
+      description: 'SHA-256 of the token, hex.',
+    },
+  },
+} as const;
+
+const brokerUserSchema = {
+  type: 'object',
+  additionalProperties: false,
+  required: ['name', 'password_hash', 'role'],
+  description: 'One user of the embedded broker.',
+  properties: {
+    name: { ...name, description: 'User name.' },
+    password_hash: {
+      type: 'string',
+      pattern: '^scrypt:[0-9]{1,8}:[0-9]{1,2}:[0-9]{1,2}:[\\w-]{16,}:[\\w-]{40,}$',
+      examples: ['scrypt:16384:8:1:…'],
+      writeOnly: true,
+      description: 'The password, hashed.',
+    },
+    role: { enum: ['client', 'server', 'coordinator'], description: 'Whose topics it may use.' },
+    run: {
+      type: ['string', 'integer', 'null'],
+      minimum: 0,
+      pattern: '^[^/+#\\u0000]+$',
+      examples: ['1824'],
+      default: null,
+      description: "FedML's run_id; for clients and servers.",
+    },
+    id: {
+      type: ['integer', 'null'],
+      minimum: 0,
+      default: null,
+      description: "FedML's id of the node; for clients and servers.",
+    },
+  },
+} as const;
 
 /** The schema of `fedfab.yaml`. Plain JSON Schema (draft 7). */
 export const configSchema = {
@@ -120,6 +183,38 @@ export const configSchema = {
           default: 100,
           description: 'Largest body accepted, in megabytes of 1,048,576 bytes.',
         },
+        cert_file: { ...fileOrNull, description: 'Certificate chain (PEM): speak TLS. "fedfab certs" makes one.' },
+        key_file: { ...fileOrNull, description: 'Private key (PEM) of cert_file.' },
+        allow_plain: {
+          ...no,
+          description: 'Listen beyond loopback without TLS, where something else keeps others from reading along.',
+        },
+        published_on_loopback: {
+          ...no,
+          description:
+            "Listen beyond loopback as if on it: for a container whose port is published on the host's loopback interface, and nowhere else.",
+        },
+        requests_per_s: {
+          type: ['integer', 'null'],
+          minimum: 1,
+          default: 200,
+          description:
+            'How many requests an address may send a second, on average over 10 s; uploads with a good token are not counted; null: any number.',
+        },
+      },
+    },
+    access: {
+      type: 'object',
+      additionalProperties: false,
+      description: 'Who may use the HTTP server. Beyond loopback it does not start without tokens.',
+      properties: {
+        tokens: {
+          type: 'array',
+          items: tokenSchema,
+          default: [],
+          description: 'Tokens by their hashes, as "fedfab token" prints them; none: loopback needs no token.',
+        },
+        open_health: { ...no, description: '/readyz and /metrics ask for no token.' },
       },
     },
     mqtt: {
@@ -171,13 +266,22 @@ export const configSchema = {
     broker: {
       type: 'object',
       additionalProperties: false,
-      description: 'The embedded broker, started where mqtt.url is null. It asks nobody for a password.',
+      description: 'The embedded broker, started where mqtt.url is null.',
       properties: {
-        host: {
-          ...host,
-          description: 'Address to listen on. Loopback only: for other machines run a broker such as Mosquitto.',
-        },
+        host: { ...host, description: 'Address to listen on. Anything but loopback needs users, and TLS.' },
         port: { ...port, default: 1883, description: 'Port to listen on; 0: a free one.' },
+        cert_file: { ...fileOrNull, description: 'Certificate chain (PEM): speak TLS. "fedfab certs" makes one.' },
+        key_file: { ...fileOrNull, description: 'Private key (PEM) of cert_file.' },
+        allow_plain: {
+          ...no,
+          description: 'Listen beyond loopback without TLS, where something else keeps others from reading along.',
+        },
+        users: {
+          type: 'array',
+          items: brokerUserSchema,
+          default: [],
+          description: 'Who may connect, as "fedfab mqtt-user" prints them; none: everybody on this machine.',
+        },
       },
     },
     ledger: {

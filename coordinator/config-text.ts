@@ -46,7 +46,7 @@ export function settingsTables(): { settings: string; run: string } {
     schema.default === undefined ? '' : `\`${JSON.stringify(schema.default)}\``,
     expectation(schema),
     `\`${envName(path)}\``,
-    schema.writeOnly === true || path === 'runs' ? '' : `\`--${flagName(path)}\``,
+    schema.writeOnly === true || schema.type === 'array' ? '' : `\`--${flagName(path)}\``,
     schema.description ?? '',
   ]);
   const run = settingsOf(runSchema).map(({ path, schema }) => [

@@ -105,7 +105,7 @@ describe('faults', () => {
       '  - mqtt.url (fedfab.yaml): got "http://x", expected text like mqtt://broker.example.com:1883 or null. Correct it, or remove it for the default null.',
       '  - mqtt.version (fedfab.yaml): got 3, expected one of 4, 5. Correct it, or remove it for the default 4.',
       '  - FEDFAB_HTP_PORT (environment): got an unknown name, expected a known one. Did you mean FEDFAB_HTTP_PORT?',
-      '  - FEDFAB_ADMISSION_LEASE_S (environment): got 0, expected a number above 0. Correct it, or remove it for the default 120.',
+      '  - FEDFAB_ADMISSION_LEASE_S (environment): got 0, expected a number above 0 to 31536000. Correct it, or remove it for the default 120.',
       '  - --log-level (command line): got "loud", expected one of trace, debug, info, warn, error, fatal, silent. Correct it, or remove it for the default "info".',
     ]);
   });
@@ -172,7 +172,7 @@ describe("FedML's YAML", () => {
       `common_args: {training_type: cross_silo, run_id: 1824, random_seed: 0}
 train_args: {client_id_list: "[3, 5]", client_num_per_round: 2, comm_round: 10, learning_rate: 0.03}
 comm_args: {backend: MQTT_S3, server_id: 7, comm_round: 12}
-fedfab_args: {quorum: 1, deadline_s: 60}
+fedfab_args: {quorum: 1, deadline_s: 60, coordinator_url: 'http://c:1', token: t, encoding: json, global_model: s3}
 `,
     );
     const config = load({ fedmlFile });

@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 
+import { accessFaults } from './access/faults.ts';
 import type { RunConfig } from './core/types.ts';
 import { badConfig, newFaultFinder, shown, unknownSetting, withoutPassword, type Fault } from './config-faults.ts';
 import {
@@ -43,6 +44,9 @@ export interface ConfigSources {
   readonly flags?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }
+
+/** The environment variable with the token of the commands that ask a running coordinator. */
+export const tokenVariable = 'FEDFAB_TOKEN';
 
 type Fields = Readonly<Record<string, unknown>>;
 interface Layer {
@@ -104,13 +108,26 @@ export function passwordOf({ mqtt }: Config): string | null {
 /** The configuration as it may be shown to people: secrets and passwords within URLs are replaced. */
 export function masked(config: Config): Config {
   const copy = structuredClone(config) as unknown as Fields;
-  const hidden = allSettings.filter(({ schema }) => schema.writeOnly === true).reduce(hide, copy);
+  const hidden = allSettings.filter(mayHide).reduce(hide, copy);
   const url = config.mqtt.url;
   return (url === null ? hidden : set(hidden, 'mqtt.url', withoutPassword(url))) as unknown as Config;
 }
 
-function hide(values: Fields, { path }: Setting): Fields {
-  return get(values, path) === null ? values : set(values, path, '***');
+function hide(values: Fields, { path, schema }: Setting): Fields {
+  const value = get(values, path);
+  const shownAs = schema.writeOnly === true ? '***' : (value as Fields[]).map((item) => hideIn(item, schema.items));
+  return value === null ? values : set(values, path, shownAs);
+}
+
+function hideIn(item: Fields, schema: SettingSchema | undefined): Fields {
+  return settingsOf(schema ?? {})
+    .filter((setting) => setting.schema.writeOnly === true)
+    .reduce((under, { path }) => set(under, path, '***'), item);
+}
+
+/** A secret, or a list of sections, which may hold one. */
+function mayHide({ schema }: Setting): boolean {
+  return schema.writeOnly === true || schema.type === 'array';
 }
 
 // Layers: each reads one source into settings, and lists what is wrong with it.
@@ -180,7 +197,7 @@ function envLayer(env: Readonly<Record<string, string | undefined>>): Layer {
   const texts = Object.fromEntries(
     [...names].flatMap(([name, { path }]) => (env[name] === undefined ? [] : [[path, env[name]]])),
   );
-  const known = [...names.keys(), 'FEDFAB_CONFIG', 'FEDFAB_FEDML_CONFIG'];
+  const known = [...names.keys(), 'FEDFAB_CONFIG', 'FEDFAB_FEDML_CONFIG', tokenVariable];
   const unknown = Object.keys(env)
     .filter((name) => name.startsWith('FEDFAB_') && !known.includes(name) && !isServiceLink(name, env[name]))
     .map((name) => unknownSetting(name, known, 'environment'));
@@ -281,6 +298,7 @@ function finish(config: Config): Config {
     ...admission.map((fault) => ({ ...fault, path: `admission.${fault.path}`, source: 'configuration' })),
     ...passwordFaults(config.mqtt),
     ...contradictions(config),
+    ...accessFaults(config),
     ...repeatedRuns(runs),
     ...runs.flatMap((run, index) => runContradictions(run, `runs[${index}].`, 'configuration')),
   ];

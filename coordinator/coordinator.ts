@@ -7,7 +7,8 @@ import { onlyReceipt } from './engine.ts';
 import type { Engine } from './engine.ts';
 import { FedfabError } from './errors.ts';
 import type { Journal } from './journal.ts';
-import type { GatewayChoice, GlobalReceipt, Ledger, ModelReceipt, StoredModel } from './ledger/port.ts';
+import type { GatewayChoice, GlobalReceipt, Ledger, LedgerTip, ModelReceipt, StoredModel } from './ledger/port.ts';
+import { giveOrder } from './orders.ts';
 import type { Coordinator, FeedItem, Health, Received, ServiceState } from './service.ts';
 import { isUploadToken } from './tokens.ts';
 
@@ -158,9 +159,10 @@ class LedgeredCoordinator implements Coordinator {
     roundId: string;
     bytes: Uint8Array;
     mediaType: string;
+    accuracy?: number;
   }): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
     const { engine, ledger, now } = this.#options;
-    const { run, bytes, mediaType } = global;
+    const { run, bytes, mediaType, accuracy } = global;
     const state = this.#state(run);
     const roundId = this.#roundId(state, global.roundId);
     const round = currentRound(state);
@@ -178,7 +180,28 @@ class LedgeredCoordinator implements Coordinator {
     const serverId = String(state.config?.serverId ?? 0);
     const stored = await engine.boundaries(run).add(() => ledger.updateGlobal({ serverId, roundId, bytes, mediaType }));
     await engine.dispatch(run, { type: 'GlobalStored', at: now(), roundId, receipt: onlyReceipt(stored.receipt) });
+    // An event of its own: of the model itself the contract's events may have told before.
+    if (accuracy !== undefined) await engine.dispatch(run, { type: 'Measured', at: now(), roundId, accuracy });
     return stored;
+  }
+
+  async putInitialGlobal(global: {
+    run: string;
+    bytes: Uint8Array;
+    mediaType: string;
+  }): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
+    const { engine, ledger } = this.#options;
+    const { run, bytes, mediaType } = global;
+    const { phase, config, round } = this.#state(run);
+    if (phase === 'running') {
+      throw new FedfabError(
+        'round_conflict',
+        `run ${run} is under way in round ${round?.idx ?? 0}: go on from its latest global model`,
+        { run, round_idx: round?.idx ?? 0 },
+      );
+    }
+    const serverId = String(config?.serverId ?? 0);
+    return engine.boundaries(run).add(() => ledger.updateGlobal({ serverId, run, bytes, mediaType }));
   }
 
   async receipts(run: string, roundId: string): Promise<readonly ModelReceipt[]> {
@@ -215,6 +238,38 @@ class LedgeredCoordinator implements Coordinator {
     return receivedOf(this.#roundView(run, id));
   }
 
+  async dropSlot(order: { run: string; roundId: string; client: number; by: string }): Promise<RunView> {
+    const { run, client, by } = order;
+    const roundId = this.#roundId(this.#state(run), order.roundId);
+    await giveOrder(this.#options.engine, run, { type: 'SlotDropped', at: this.#options.now(), roundId, client, by });
+    return this.run(run);
+  }
+
+  async closeRound(order: { run: string; roundId: string; by: string }): Promise<RunView> {
+    const { run, by } = order;
+    const roundId = this.#roundId(this.#state(run), order.roundId);
+    await giveOrder(this.#options.engine, run, { type: 'CloseOrdered', at: this.#options.now(), roundId, by });
+    return this.run(run);
+  }
+
+  async pause({ run, by }: { run: string; by: string }): Promise<RunView> {
+    await giveOrder(this.#options.engine, run, { type: 'RunPaused', at: this.#options.now(), by });
+    return this.run(run);
+  }
+
+  async resume({ run, by }: { run: string; by: string }): Promise<RunView> {
+    await giveOrder(this.#options.engine, run, { type: 'RunResumed', at: this.#options.now(), by });
+    return this.run(run);
+  }
+
+  async forget({ run, by }: { run: string; by: string }): Promise<void> {
+    await giveOrder(this.#options.engine, run, { type: 'RunForgotten', at: this.#options.now(), by });
+  }
+
+  async ledgerTip(count: number): Promise<LedgerTip> {
+    return this.#options.ledger.tip(count);
+  }
+
   async invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string> {
     const { ledger, engine } = this.#options;
     if (fn.startsWith('Query')) return ledger.query(fn, args, choice);
@@ -235,9 +290,11 @@ class LedgeredCoordinator implements Coordinator {
     return result;
   }
 
-  async *feed(afterId: number | null, signal: AbortSignal): AsyncIterable<FeedItem> {
+  async *feed(afterId: number | null, signal: AbortSignal, recent = 0): AsyncIterable<FeedItem> {
     const { journal, engine } = this.#options;
-    let last = afterId ?? journal.lastStepId();
+    const newest = journal.lastStepId();
+    // An id of another journal, which had more steps: this one's are all still to come.
+    let last = Math.min(afterId ?? Math.max(0, newest - recent), newest);
     while (!signal.aborted) {
       const items = journal.steps(last, feedPage);
       for (const item of items) {

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 
 import golden from '../topics/fixtures/messages.json' with { type: 'json' };
 import messages from '../topics/messages.json' with { type: 'json' };
@@ -12,6 +13,7 @@ import type { Harness } from './http/http-harness.ts';
 import { componentSchemas } from './http/schemas.ts';
 import { logStep, newLogger } from './log.ts';
 import { newMetrics } from './metrics.ts';
+import type { Health } from './service.ts';
 
 const root = new URL('../', import.meta.url);
 const operations = page('operations.md');
@@ -65,13 +67,60 @@ describe('docs/operations.md', () => {
   });
 
   test('has a row for every metric of ours, with its type', async () => {
-    const metrics = newMetrics();
-    const text = await metrics.text({ runs: () => [], problems: () => new Map(), brokerConnected: () => true });
-    const known = [...text.matchAll(/^# TYPE (fedfab_\w+) (\w+)$/gm)]
-      .map(([, name = '', type = '']) => [name, type])
-      .filter(([name = '']) => !/^fedfab_(process|nodejs)_/.test(name));
+    const known = [...(await allMetrics())].filter(([name]) => !/^fedfab_(process|nodejs)_/.test(name));
     expect(table(operations, 'metrics', 2).sort()).toEqual(known.sort());
   });
+});
+
+/** Every metric with its type. */
+async function allMetrics(): Promise<ReadonlyMap<string, string>> {
+  const health: Health = {
+    ok: true,
+    state: 'RUNNING',
+    broker: { url: '', connected: true, error: null },
+    gateways: [],
+    journal: { ok: true, error: null },
+  };
+  const sources = { runs: () => [], problems: () => new Map<string, number>(), health: () => Promise.resolve(health) };
+  const text = await newMetrics('1.2.3').text(sources);
+  return new Map([...text.matchAll(/^# TYPE (fedfab_\w+) (\w+)$/gm)].map(([, name = '', type = '']) => [name, type]));
+}
+
+describe.each([
+  ['grafana-dashboard.json', () => queriesOf(JSON.parse(page('grafana-dashboard.json')))],
+  ['prometheus-alerts.yaml', () => queriesOf(parse(page('prometheus-alerts.yaml')))],
+])('docs/%s', (_, read) => {
+  test('asks only for metrics that exist', async () => {
+    const known = await allMetrics();
+    const queries = read();
+    expect(queries.length).toBeGreaterThan(10);
+    for (const query of queries) {
+      for (const [name] of query.matchAll(/\bfedfab_\w+/g)) {
+        const base = name.replace(/_(bucket|sum|count)$/, '');
+        const exists = known.has(name) || known.get(base) === 'histogram';
+        expect(exists, `${name} in ${query}`).toBe(true);
+      }
+    }
+  });
+});
+
+/** Everything under a key that holds a query of Prometheus, at any depth. */
+function queriesOf(value: unknown): string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, part]: [string, unknown]) => {
+    return (key === 'expr' || key === 'query') && typeof part === 'string' ? [part] : queriesOf(part);
+  });
+}
+
+test('every alert says what is wrong and what to do', () => {
+  const { groups } = parse(page('prometheus-alerts.yaml')) as { groups: { rules: Record<string, unknown>[] }[] };
+  for (const rule of groups.flatMap(({ rules }) => rules)) {
+    expect(rule).toMatchObject({ labels: { severity: expect.stringMatching(/^(critical|warning)$/) as string } });
+    expect(rule['annotations'], String(rule['alert'])).toEqual({
+      summary: expect.any(String) as string,
+      description: expect.any(String) as string,
+    });
+  }
 });
 
 function loggedLine(step: Step['step']): { level: string; msg: string } {

@@ -49,6 +49,7 @@ function fakeLedger(over: Partial<Ledger> = {}): Ledger {
     query: missing,
     events: missing as unknown as Ledger['events'],
     health: () => Promise.resolve([]),
+    tip: missing,
     close: () => Promise.resolve(),
     ...over,
   };

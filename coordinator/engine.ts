@@ -262,12 +262,13 @@ export class Engine {
   /** The rounds that history must now show: those that ended, and those whose global model came after. */
   #endedRounds(run: string, before: RunState, after: RunState, steps: readonly Step[]): RoundView[] {
     return steps.flatMap((one): RoundView[] => {
-      if (one.step !== 'round-complete' && one.step !== 'global-stored') return [];
+      if (one.step !== 'round-complete' && one.step !== 'global-stored' && one.step !== 'measured') return [];
       const view =
         roundOf(after, one.round_id) ?? roundOf(before, one.round_id) ?? this.#options.journal.round(run, one.round_id);
       if (view === null) return [];
       if (one.step === 'round-complete')
         return [{ ...endedView(view, one.missing), end: one.end, complete_at: one.at }];
+      if (one.step === 'measured') return [{ ...view, accuracy: one.accuracy }];
       const { digest, size, tx_id, block } = one;
       return [{ ...view, global: { media_type: '', ...view.global, digest, size, tx_id, block } }];
     });
@@ -324,6 +325,9 @@ export class Engine {
       case 'publishStart':
         void this.#publishStart(run, effect);
         return;
+      case 'forgetRun':
+        this.#forget(run);
+        return;
       case 'checkModel':
         // Asking may overtake submits: it writes nothing, and a client's hand-off waits for it.
         void this.#untilAnswered(run, effect);
@@ -335,6 +339,13 @@ export class Engine {
         void this.boundaries(run).add(() => this.#untilAnswered(run, effect));
         return;
     }
+  }
+
+  /** The order itself is in the journal by now; a crash in between leaves it to the next `resume`. */
+  #forget(run: string): void {
+    clearTimeout(this.#runs.get(run)?.timer);
+    this.#runs.delete(run);
+    this.#options.journal.forget(run);
   }
 
   async #publishStart(run: string, effect: Extract<Effect, { type: 'publishStart' }>): Promise<void> {

@@ -24,6 +24,12 @@ export function hasSections(input: Fields): boolean {
   return Object.entries(input).some(([name, value]) => name.endsWith('_args') && isMapping(value));
 }
 
+/** What the plug-in reads from `fedfab_args` and the coordinator has no use for (`fedml/`, its settings). */
+const plugInSettings: readonly string[] = [
+  ...['coordinator_url', 'token', 'encoding', 'global_model'],
+  ...['ready_every_s', 'finish_wait_s', 'messages'],
+];
+
 /** Reads FedML's sections. Settings of FedFab's own may stand in a section `fedfab_args`, which FedML passes over. */
 export function readFedmlSections(input: Fields, source: string): { settings: FedmlSettings; faults: Fault[] } {
   const flat = new Map<string, unknown>();
@@ -34,7 +40,8 @@ export function readFedmlSections(input: Fields, source: string): { settings: Fe
       }
     }
   }
-  const own = isMapping(input['fedfab_args']) ? input['fedfab_args'] : {};
+  const section = isMapping(input['fedfab_args']) ? input['fedfab_args'] : {};
+  const own = Object.fromEntries(Object.entries(section).filter(([name]) => !plugInSettings.includes(name)));
   const mqtt = brokerOf(flat.get('customized_training_mqtt_config'), source);
   const clients = clientsOf(flat);
   const run = {

@@ -41,14 +41,31 @@ const samples: Readonly<Record<string, { request: TestRequest; method: string | 
     request: { method: 'PUT', url: '/v1/runs/a1/rounds/0123/global', payload: 'global' },
     method: 'putGlobal',
   },
+  putInitialGlobal: {
+    request: { method: 'PUT', url: '/v1/runs/a1/global', payload: 'global' },
+    method: 'putInitialGlobal',
+  },
   getGlobal: { request: { url: '/v1/runs/a1/global' }, method: 'global' },
   getGlobalReceipt: { request: { url: '/v1/runs/a1/global/receipt' }, method: 'global' },
   watchEvents: { request: { url: '/v1/events' }, method: 'feed' },
+  dropSlot: { request: order('/rounds/current/clients/1/drop'), method: 'dropSlot' },
+  closeRound: { request: order('/rounds/current/close'), method: 'closeRound' },
+  pauseRun: { request: order('/pause'), method: 'pause' },
+  resumeRun: { request: order('/resume'), method: 'resume' },
+  forgetRun: { request: { method: 'DELETE', url: '/v1/runs/a1' }, method: 'forget' },
+  getAccess: { request: { url: '/v1/access' }, method: null },
+  getLedger: { request: { url: '/v1/ledger' }, method: 'ledgerTip' },
+  getPage: { request: { url: '/' }, method: null },
+  getPagePart: { request: { url: '/page/main.ts' }, method: null },
   getLiveness: { request: { url: '/healthz' }, method: null },
   getReadiness: { request: { url: '/readyz' }, method: 'health' },
   getMetrics: { request: { url: '/metrics' }, method: null },
   getDescription: { request: { url: '/openapi.json' }, method: null },
 };
+
+function order(path: string): TestRequest {
+  return { method: 'POST', url: `/v1/runs/a1${path}` };
+}
 
 function diary(name: string, payload: object): TestRequest {
   return { method: 'POST', url: `/invokeChaincode/${name}`, payload };
@@ -124,7 +141,7 @@ describe('every operation', () => {
     harness = await newHarness();
     for (const [path, operations] of Object.entries(harness.document.paths)) {
       const url = path.replaceAll(/\{\w+\}/g, '1');
-      const response = await harness.inject({ method: 'DELETE', url });
+      const response = await harness.inject({ method: 'OPTIONS', url });
       const gets = Object.keys(operations).map((method) => method.toUpperCase());
       const allow = gets.includes('GET') && path !== '/v1/events' ? [...gets, 'HEAD'] : gets;
       expect(response.statusCode).toBe(405);
@@ -135,7 +152,7 @@ describe('every operation', () => {
 });
 
 describe('what is not there', () => {
-  it.each(['/', '/v2/runs', '/v1/runs/a/b/c', '/invokeChaincode/Transfer', '/v1/runs/a1/rounds/1/models/1/x'])(
+  it.each(['/v2', '/v2/runs', '/v1/runs/a/b/c', '/invokeChaincode/Transfer', '/v1/runs/a1/rounds/1/models/1/x'])(
     'answers 404 as a problem to %s',
     async (url) => {
       harness = await newHarness();
@@ -323,7 +340,8 @@ describe('system routes', () => {
     harness = await newHarness();
     harness.coordinator.state = 'RECOVERING';
     const response = await harness.inject({ url: '/healthz' });
-    expect(response.json()).toEqual({ status: 'ok', state: 'RECOVERING', version: '1.2.3' });
+    const startedAt = expect.any(Number) as number;
+    expect(response.json()).toEqual({ status: 'ok', state: 'RECOVERING', version: '1.2.3', started_at: startedAt });
   });
 
   it('says whether it is ready', async () => {

@@ -2,24 +2,39 @@
  * The coordinator's HTTP: the diary's door, the versioned API, the event stream, health and the OpenAPI document. All
  * on the `Coordinator` interface; nothing here knows of MQTT, the journal or the ledger.
  */
+import type { ServerOptions } from 'node:https';
 import { fastify, LogController } from 'fastify';
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify';
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyReply,
+  FastifyRequest,
+  FastifyServerOptions,
+  RouteOptions,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { FedfabError } from './errors.ts';
+import { accessRoutes } from './http/access.ts';
 import { ContinueGate, isBodyPending, lingering, readBody } from './http/body.ts';
 import { diaryRoutes } from './http/diary.ts';
 import { eventRoutes } from './http/events.ts';
 import { globalRoutes } from './http/global.ts';
 import { guard } from './http/guard.ts';
 import { jsonBody } from './http/json-body.ts';
+import { ledgerRoutes } from './http/ledger.ts';
 import { modelRoutes } from './http/models.ts';
 import { openApiDocument } from './http/openapi.ts';
+import { orderRoutes } from './http/orders.ts';
+import { pageRoutes } from './http/page.ts';
 import { parserError, pathOf, rawProblem, safeHeaders, sendProblem } from './http/problem.ts';
-import { allowedMethods, answersHead } from './http/route.ts';
+import { accessOf, allowedMethods, answersHead } from './http/route.ts';
 import type { RouteContext, RouteSpec } from './http/route.ts';
 import { runRoutes } from './http/runs.ts';
+import { Doorkeeper, openAccess } from './http/security.ts';
+import type { AccessOptions } from './http/security.ts';
 import { systemRoutes } from './http/system.ts';
 import { newValidatorCompiler } from './http/validation.ts';
+import type { Metrics } from './metrics.ts';
 import type { Coordinator } from './service.ts';
 
 /** Path parameters are counted before they are decoded: 256 characters may be 12 times as long. */
@@ -35,8 +50,16 @@ export interface HttpOptions {
   readonly bodyLimit: number;
   /** FedFab's own version, for `/healthz` and the document. */
   readonly version: string;
+  /** Who may come in; default: everybody, for whoever reaches loopback. */
+  readonly access?: AccessOptions | undefined;
+  /** True: `/readyz` and `/metrics` ask for no token. */
+  readonly openHealth?: boolean | undefined;
+  /** Certificate and key, PEM: the server then speaks TLS and nothing else. */
+  readonly tls?: Pick<ServerOptions, 'cert' | 'key'> | null | undefined;
   /** The URL that people use, where that is not the address listened on (a proxy). Its host and origin are trusted. */
   readonly publicUrl?: string | null | undefined;
+  /** Answers to loopback names only, wherever it listens: a container's port is published on loopback. */
+  readonly publishedOnLoopback?: boolean;
   /** Within this long a body must be here, ms. Default 300 000. */
   readonly bodyTimeoutMs?: number | undefined;
   /** Between two comments on an idle event stream, ms. Default 15 000. */
@@ -45,21 +68,26 @@ export interface HttpOptions {
   readonly lingerMs?: number | undefined;
   /** The text of `/metrics`; without it the route answers 404. */
   readonly metrics?: (() => Promise<string>) | undefined;
+  /** Told of every request that was answered, and of every refusal by its code. */
+  readonly observer?: Pick<Metrics, 'request' | 'refused'> | undefined;
 }
 
 /** Makes the server. It does not listen. `close()` ends event streams and waiting requests. */
 export function buildHttp(options: HttpOptions): FastifyInstance {
-  const { bodyTimeoutMs = 300_000, lingerMs = 2_000 } = options;
+  const { bodyTimeoutMs = 300_000, lingerMs = 2_000, observer } = options;
+  const keeper = new Doorkeeper(options.access ?? openAccess, options.log);
+  const answerProblem = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply =>
+    sendProblem(keeper.refused(error, request), request, reply, (code) => observer?.refused(code));
   // The type keeps pino's own out of what is returned.
   const loggerInstance: FastifyBaseLogger = options.log;
-  const app = fastify({
+  const app = newFastify(options.tls ?? null, {
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimit,
     requestTimeout: bodyTimeoutMs + requestGraceMs,
     return503OnClosing: false,
     routerOptions: { maxParamLength },
-    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    frameworkErrors: (error, request, reply) => void answerProblem(error, request, reply),
     clientErrorHandler: (error, socket) => {
       if (error.code !== 'ECONNRESET' && socket.writable) socket.write(rawProblem(parserError(error)));
       socket.destroySoon();
@@ -71,19 +99,31 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
     gate.open(request.raw);
     return readBody(request.raw, request.headers['content-length'], { limit, timeoutMs: bodyTimeoutMs });
   };
-  const routes = allRoutes(options, closing.signal, read);
+  const routes = allRoutes(options, closing.signal, keeper, read);
   app.server.on('checkContinue', (request, response) => {
     gate.hold(request, response);
     app.server.emit('request', request, response);
   });
-  addHooks(app, { routes, closing, lingerMs, publicUrl: parsePublicUrl(options.publicUrl) });
-  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
+  const publicUrl = parsePublicUrl(options.publicUrl);
+  const asLoopback = options.publishedOnLoopback ?? false;
+  addHooks(app, { routes, keeper, closing, lingerMs, observer, publicUrl, asLoopback });
+  app.setErrorHandler(answerProblem);
   app.setNotFoundHandler((request) => {
     throw nothingAt(request, routes);
   });
   app.setValidatorCompiler(newValidatorCompiler());
   addRoutes(app, routes, read);
   return app;
+}
+
+/** How long a TLS connection may take to be made, ms. */
+const handshakeMs = 10_000;
+
+/** To all that is done here, a server with TLS is a server. */
+function newFastify(tls: HttpOptions['tls'], options: FastifyServerOptions): FastifyInstance {
+  if (tls === null || tls === undefined) return fastify(options);
+  const https = { ...tls, minVersion: 'TLSv1.2' as const, handshakeTimeout: handshakeMs };
+  return fastify({ ...options, https } as FastifyServerOptions);
 }
 
 function parsePublicUrl(text: string | null | undefined): URL | null {
@@ -94,13 +134,20 @@ function parsePublicUrl(text: string | null | undefined): URL | null {
 
 type BodyReader = (request: FastifyRequest, limit: number) => Promise<Buffer>;
 
-function allRoutes(options: HttpOptions, closing: AbortSignal, read: BodyReader): readonly RouteSpec[] {
+function allRoutes(
+  options: HttpOptions,
+  closing: AbortSignal,
+  keeper: Doorkeeper,
+  read: BodyReader,
+): readonly RouteSpec[] {
   const context: RouteContext = {
     coordinator: options.coordinator,
     version: options.version,
     bodyLimit: options.bodyLimit,
     heartbeatMs: options.heartbeatMs ?? 15_000,
     closing,
+    keeper,
+    openHealth: options.openHealth ?? false,
     metrics: options.metrics ?? null,
     readBody: (request) => read(request, options.bodyLimit),
   };
@@ -110,27 +157,41 @@ function allRoutes(options: HttpOptions, closing: AbortSignal, read: BodyReader)
     ...runRoutes(context),
     ...modelRoutes(context),
     ...globalRoutes(context),
+    ...ledgerRoutes(context),
     ...eventRoutes(context),
+    ...orderRoutes(context),
+    ...accessRoutes(context),
     ...systemRoutes(context, document),
+    ...pageRoutes(),
   ];
   return routes;
 }
 
+/** Where people come by https, their browsers shall never try without; only there is the name known to have it. */
+const strictTransport = { 'strict-transport-security': 'max-age=31536000' };
+
 interface HookOptions {
   readonly routes: readonly RouteSpec[];
+  readonly keeper: Doorkeeper;
   readonly closing: AbortController;
   readonly lingerMs: number;
+  readonly observer: HttpOptions['observer'];
   readonly publicUrl: URL | null;
+  readonly asLoopback: boolean;
 }
 
-function addHooks(app: FastifyInstance, { routes, closing, lingerMs, publicUrl }: HookOptions): void {
+function addHooks(app: FastifyInstance, options: HookOptions): void {
+  const { routes, keeper, closing, lingerMs, observer, publicUrl, asLoopback } = options;
+  const headers = publicUrl?.protocol === 'https:' ? { ...safeHeaders, ...strictTransport } : safeHeaders;
   // Everything that can be refused by the head of a request is refused here, before any of its body is read.
   app.addHook('onRequest', async (request, reply) => {
-    reply.headers(safeHeaders);
+    reply.headers(headers);
     if (closing.signal.aborted) throw new FedfabError('not_ready', 'The coordinator is stopping');
+    keeper.count(request);
     const { host, origin } = request.headers;
-    guard({ method: request.method, host, origin }, app.server.address(), publicUrl);
+    guard({ method: request.method, host, origin }, asLoopback ? null : app.server.address(), publicUrl);
     if (request.is404) throw nothingAt(request, routes);
+    keeper.admit(request);
     await Promise.resolve();
   });
   app.addHook('onSend', async (request, reply, payload) => {
@@ -143,6 +204,7 @@ function addHooks(app: FastifyInstance, { routes, closing, lingerMs, publicUrl }
   app.addHook('onResponse', (request, reply, done) => {
     const took = Math.round(reply.elapsedTime);
     const route = request.routeOptions.url ?? null;
+    observer?.request({ method: request.method, route, status: reply.statusCode, tookMs: reply.elapsedTime });
     request.log.debug({ method: request.method, route, status: reply.statusCode, took_ms: took }, 'http request');
     done();
   });
@@ -179,6 +241,7 @@ function routeOptions(route: RouteSpec): RouteOptions {
     method: route.method,
     url: route.path,
     exposeHeadRoute: answersHead(route),
+    config: { access: accessOf(route) },
     ...(route.body?.kind === 'json' ? { bodyLimit: route.body.maxBytes } : {}),
     schema: {
       ...(route.params === undefined ? {} : { params: route.params }),

@@ -21,6 +21,8 @@ export interface IntakeOptions {
   readonly problems: MessageProblems;
   readonly log: Logger;
   readonly now: () => number;
+  /** Told of every message by what it was decoded as. */
+  readonly onMessage?: (kind: Decoded['kind']) => void;
 }
 
 /** The variant of `Decoded` whose kind may be one of these. */
@@ -43,6 +45,7 @@ export class Intake {
   /** Never rejects for what a message holds, only when the journal cannot keep it. */
   async handle(message: { topic: string; payload: Uint8Array }): Promise<void> {
     const decoded = decode(message.topic, message.payload, this.#options.types);
+    this.#options.onMessage?.(decoded.kind);
     switch (decoded.kind) {
       case 'init':
       case 'sync':

@@ -42,6 +42,7 @@ const round = (id: string, idx: number): RoundView => ({
   deadline_at: null,
   clients: [],
   global: null,
+  accuracy: null,
 });
 
 describe('events', () => {

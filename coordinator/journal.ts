@@ -151,6 +151,16 @@ export class Journal implements TransactionLog {
     ).run(run, run, JSON.stringify(state));
   }
 
+  /** Drops all that is kept of a run but its newest step: the one that tells who ordered it. */
+  forget(run: string): void {
+    this.#transaction(() => {
+      for (const table of ['events', 'snapshots', 'rounds'])
+        this.#prepare(`DELETE FROM ${table} WHERE run = ?`).run(run);
+      const last = '(SELECT max(id) FROM steps WHERE run = ?)';
+      this.#prepare(`DELETE FROM steps WHERE run = ? AND id < ${last}`).run(run, run);
+    });
+  }
+
   /** Steps after `afterId`, oldest first, at most `limit`. */
   steps(afterId: number, limit: number): readonly StoredStep[] {
     const rows = this.#prepare('SELECT id, step FROM steps WHERE id > ? ORDER BY id LIMIT ?').all(afterId, limit);

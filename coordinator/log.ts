@@ -93,7 +93,13 @@ const stepLines: Readonly<Record<Step['step'], readonly [Level, string]>> = {
   online: ['info', 'online'],
   'round-complete': ['info', 'round complete'],
   'global-stored': ['info', 'global stored'],
+  measured: ['info', 'accuracy reported'],
   'ledger-refused': ['error', 'ledger refused'],
+  'slot-dropped': ['warn', 'slot dropped'],
+  'close-ordered': ['warn', 'close ordered'],
+  'run-paused': ['warn', 'run paused'],
+  'run-resumed': ['info', 'run resumed'],
+  'run-forgotten': ['warn', 'run forgotten'],
 };
 
 /** Writes one line for a step of the protocol: run, round, client, queue length, waited and held milliseconds in fields. */

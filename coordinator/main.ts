@@ -2,13 +2,18 @@
  * The composition root: the only place that knows all parts. Starts them in the order in which they need one another,
  * stops them in the reverse, and gives what it started back even when a later part fails.
  */
+import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 
 import { clientTopic, encodeStart, lastWillTopics, serverTopic } from '../topics/messages.ts';
+import { isLoopback, nodeOf } from './access/faults.ts';
+import { hashPassword } from './access/passwords.ts';
+import { readTlsFiles } from './access/tls-files.ts';
 import { startBroker } from './broker.ts';
+import type { BrokerUser } from './access/broker-users.ts';
 import { passwordOf, runConfigOf } from './config.ts';
 import type { Config } from './config.ts';
 import { newCoordinator } from './coordinator.ts';
@@ -27,6 +32,7 @@ import { logIgnored, logStep } from './log.ts';
 import { MessageProblems } from './message-problems.ts';
 import { newMetrics } from './metrics.ts';
 import { connectMqtt } from './mqtt.ts';
+import type { AccessOptions } from './http/security.ts';
 import type { ServiceState } from './service.ts';
 import { uploadToken } from './tokens.ts';
 import { version } from './version.ts';
@@ -85,6 +91,7 @@ class Starting {
   async run(config: Config): Promise<Service> {
     const journal = openJournal(join(config.data_dir, 'journal.sqlite'));
     this.#started('journal', () => journal.close());
+    const metrics = newMetrics(version);
     const ledgerProfile = await this.#network(config);
     const profile = readProfile(ledgerProfile);
     const ledger = await connectLedger({
@@ -93,13 +100,13 @@ class Starting {
       ...(config.ledger.channel === null ? {} : { channel: config.ledger.channel }),
       log: this.#log,
       transactions: journal,
+      observer: metrics.ledger,
     });
     this.#started('ledger', () => ledger.close());
-    const mqttUrl = await this.#broker(config);
-
     const problems = new MessageProblems(this.#log);
+    const broker = await this.#broker(config, problems);
+
     const secret = journal.secret();
-    const metrics = newMetrics();
     let httpUrl = '';
     const engine = new Engine({
       journal,
@@ -128,6 +135,7 @@ class Starting {
           if (!holds(engine.state(name), start)) return null;
           const leaseS = Math.round((until - Date.now()) / 100) / 10;
           const message = { run: name, server, client, roundId, roundIdx, leaseS, uploadUrl, uploadToken: token };
+          metrics.message('out', 'start');
           return encodeStart(message, config.messages).payload;
         });
       },
@@ -162,13 +170,12 @@ class Starting {
       problems,
       log: this.#log,
       now: Date.now,
+      onMessage: (kind) => metrics.message('in', kind),
     });
     const mqtt = connectMqtt({
-      url: mqttUrl,
       protocolVersion: config.mqtt.version,
       clientId: config.mqtt.client_id,
-      username: config.mqtt.username,
-      password: passwordOf(config),
+      ...broker.login,
       caFile: config.mqtt.ca_file,
       certFile: config.mqtt.cert_file,
       keyFile: config.mqtt.key_file,
@@ -194,13 +201,18 @@ class Starting {
       log: this.#log,
       bodyLimit: config.http.body_limit_mb * 2 ** 20,
       publicUrl: config.http.public_url,
+      publishedOnLoopback: config.http.published_on_loopback,
+      access: accessOptions(config),
+      openHealth: config.access.open_health,
+      tls: readTlsFiles('http', config.http),
       version,
       metrics: () =>
         metrics.text({
           runs: () => coordinator.runs(),
           problems: () => problems.counts(),
-          brokerConnected: () => mqtt.status().connected,
+          health: () => coordinator.health(),
         }),
+      observer: metrics,
     });
     httpUrl = await this.#listen(http, config);
     this.#started('MQTT', () => mqtt.close());
@@ -212,7 +224,7 @@ class Starting {
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');
-    return { httpUrl, mqttUrl, ledger: ledgerProfile, done: this.#done.promise, close: () => this.stop() };
+    return { httpUrl, mqttUrl: broker.url, ledger: ledgerProfile, done: this.#done.promise, close: () => this.stop() };
   }
 
   /** Stops what was started, last first, past failing parts. Idempotent. */
@@ -260,16 +272,27 @@ class Starting {
     return profilePath;
   }
 
-  async #broker(config: Config): Promise<string> {
-    if (config.mqtt.url !== null) return config.mqtt.url;
+  async #broker(config: Config, problems: MessageProblems): Promise<{ url: string; login: Login }> {
+    const { mqtt, broker: settings } = config;
+    const given = { username: mqtt.username, password: passwordOf(config) };
+    if (mqtt.url !== null) return { url: mqtt.url, login: { url: mqtt.url, ...given } };
+    const own =
+      settings.users.length === 0 ? null : { username: ownUser, password: randomBytes(32).toString('base64url') };
     const broker = await startBroker({
-      host: config.broker.host,
-      port: config.broker.port,
+      host: settings.host,
+      port: settings.port,
       log: this.#log,
       maxPacketBytes,
+      problems,
+      tls: readTlsFiles('broker', settings),
+      allowPlain: settings.allow_plain,
+      users: [
+        ...settings.users.map((user) => ({ name: user.name, passwordHash: user.password_hash, node: nodeOf(user) })),
+        ...(own === null ? [] : [await ownBrokerUser(own)]),
+      ],
     });
     this.#started('embedded broker', () => broker.close());
-    return broker.url;
+    return { url: broker.url, login: { url: broker.ownUrl, ...(own ?? given) } };
   }
 
   async #listen(http: FastifyInstance, config: Config): Promise<string> {
@@ -277,6 +300,37 @@ class Starting {
     const address = await http.listen({ host: config.http.host, port: config.http.port });
     return (config.http.public_url ?? address).replace(/\/$/, '');
   }
+}
+
+/** How the coordinator itself comes to its broker. */
+interface Login {
+  readonly url: string;
+  readonly username: string | null;
+  readonly password: string | null;
+}
+
+/** The coordinator's own name at the embedded broker: none that the configuration could have. */
+const ownUser = '#coordinator';
+
+async function ownBrokerUser({ username, password }: { username: string; password: string }): Promise<BrokerUser> {
+  return { name: username, passwordHash: await hashPassword(password), node: { role: 'coordinator' } };
+}
+
+/**
+ * Whoever comes without a token where none is configured. One who reaches loopback is at home there; but what a proxy lets
+ * in by a public name may be anybody, and gets no operator's rights.
+ */
+function accessOptions({ access, http }: Config): AccessOptions {
+  const isAtHome = http.public_url === null || isLoopback(hostOf(http.public_url));
+  return {
+    tokens: access.tokens,
+    anonymous: isAtHome ? { name: 'loopback', role: 'operator' } : { name: 'anybody', role: 'server' },
+    requestsPerS: http.requests_per_s,
+  };
+}
+
+function hostOf(url: string): string {
+  return (URL.parse(url)?.hostname ?? '').replace(/^\[(.*)\]$/, '$1');
 }
 
 /** For how long requests under way may go on when the service stops. */

@@ -1,43 +1,100 @@
 import { expect, test } from 'vitest';
 
-import type { Step } from './core/types.ts';
+import type { ClientView, RunView, Step } from './core/types.ts';
 import { newMetrics } from './metrics.ts';
+import type { MetricSources } from './metrics.ts';
+import type { Health } from './service.ts';
 
-const nothing = { runs: () => [], problems: () => new Map<string, number>(), brokerConnected: () => true };
+const well: Health = {
+  ok: true,
+  state: 'RUNNING',
+  broker: { url: 'mqtt://127.0.0.1', connected: true, error: null },
+  gateways: [
+    { peer: 'peer0', mspId: 'Org1MSP', endpoint: 'a', up: true, error: null },
+    { peer: 'peer1', mspId: 'Org1MSP', endpoint: 'b', up: false, error: 'gone' },
+  ],
+  journal: { ok: true, error: null },
+};
+const nothing: MetricSources = { runs: () => [], problems: () => new Map(), health: () => Promise.resolve(well) };
 const round = { run: 'a', at: 0, round_id: 'r', round_idx: 0 };
 
 test('steps of the protocol are counted and timed', async () => {
-  const metrics = newMetrics();
+  const metrics = newMetrics('1.2.3');
   const steps: Step[] = [
     { step: 'admitted', client: 1, waited_ms: 40, lease_s: 60, queue: 0, repeated: false, ...round },
     { step: 'admitted', client: 1, waited_ms: 40, lease_s: 60, queue: 0, repeated: true, ...round },
+    { step: 'lease-expired', client: 4, held_ms: 60_000, ...round },
     { step: 'stored', client: 1, digest: 'd', size: 1000, tx_id: 't', block: 1, ...round },
     { step: 'sent', client: 1, waited_ms: 40, held_ms: 2000, queue: 0, remaining: 0, ...round },
     { step: 'round-complete', end: 'all', received: 1, missing: [], took_ms: 3000, ...round },
+    { step: 'measured', accuracy: 0.875, ...round },
   ];
   for (const step of steps) metrics.step(step);
   metrics.ignored({ type: 'ignored', event: 'Send', reason: 'not-sending', client: 7 });
   const text = await metrics.text(nothing);
   expect(text).toContain('fedfab_steps_total{run="a",step="admitted"} 2');
+  expect(text).toContain('fedfab_admissions_total{run="a"} 1');
+  expect(text).toContain('fedfab_lease_expiries_total{run="a"} 1');
   expect(text).toContain('fedfab_wait_seconds_count{run="a"} 1');
   expect(text).toContain('fedfab_wait_seconds_bucket{le="0.05",run="a"} 1');
   expect(text).toContain('fedfab_hold_seconds_sum{run="a"} 2');
   expect(text).toContain('fedfab_rounds_total{run="a",end="all"} 1');
   expect(text).toContain('fedfab_model_bytes_total{run="a"} 1000');
+  expect(text).toContain('fedfab_accuracy_ratio{run="a"} 0.875');
   expect(text).toContain('fedfab_ignored_events_total{event="Send",reason="not-sending"} 1');
 });
 
+test('what comes and goes, and what the ledger answers', async () => {
+  const metrics = newMetrics('1.2.3');
+  metrics.message('in', 'ready');
+  metrics.message('out', 'start');
+  metrics.request({ method: 'PUT', route: '/v1/runs/:run', status: 409, tookMs: 30 });
+  metrics.request({ method: 'GET', route: null, status: 404, tookMs: 1 });
+  metrics.refused('not_your_turn');
+  metrics.ledger.submitted('AddModel', 'written', 80);
+  metrics.ledger.submitted('AddModel', 'fate_unknown', 9000);
+  metrics.ledger.retried();
+  const text = await metrics.text(nothing);
+  expect(text).toContain('fedfab_mqtt_messages_total{direction="in",kind="ready"} 1');
+  expect(text).toContain('fedfab_mqtt_messages_total{direction="out",kind="start"} 1');
+  expect(text).toContain('fedfab_http_requests_total{method="PUT",route="/v1/runs/:run",status="409"} 1');
+  expect(text).toContain('fedfab_http_requests_total{method="GET",route="none",status="404"} 1');
+  expect(text).toContain('fedfab_http_request_seconds_count{route="/v1/runs/:run"} 1');
+  expect(text).toContain('fedfab_http_refusals_total{code="not_your_turn"} 1');
+  expect(text).toContain('fedfab_ledger_submits_total{function="AddModel",outcome="written"} 1');
+  expect(text).toContain('fedfab_ledger_submits_total{function="AddModel",outcome="fate_unknown"} 1');
+  expect(text).toContain('fedfab_ledger_submit_seconds_count{function="AddModel"} 2');
+  expect(text).toContain('fedfab_ledger_retries_total 1');
+  expect(text).toMatch(/^fedfab_nodejs_eventloop_lag_p99_seconds /m);
+  expect(text).toMatch(/^fedfab_process_resident_memory_bytes /m);
+});
+
 test('gauges show what is now, and forget what is gone', async () => {
-  const metrics = newMetrics();
-  const view = { run: 'a', ready: [2, 3], sending: [1] } as unknown as ReturnType<typeof nothing.runs>[number];
+  const metrics = newMetrics('1.2.3');
+  const phases = ['sent', 'sending', 'ready', 'ready', 'training'] as const;
+  const clients = phases.map((phase, index) => {
+    return { client: index, phase, offline: index === 3, expired_at: index === 4 ? 1 : null } as ClientView;
+  });
+  const view = { run: 'a', ready: [2, 3], sending: [1], round: { round_idx: 6, clients } } as unknown as RunView;
   const before = await metrics.text({
     runs: () => [view],
     problems: () => new Map([['not-json', 4]]),
-    brokerConnected: () => false,
+    health: () => Promise.resolve({ ...well, ok: false, broker: { ...well.broker, connected: false } }),
   });
   expect(before).toContain('fedfab_queue_clients{run="a"} 2');
   expect(before).toContain('fedfab_sending_clients{run="a"} 1');
-  expect(before).toContain('fedfab_mqtt_ignored_messages{kind="not-json"} 4');
+  expect(before).toContain('fedfab_round_index{run="a"} 6');
+  const states = [...before.matchAll(/^fedfab_clients\{run="a",state="(\w+)"\} (\d)$/gm)].map(([, ...of]) => of.join());
+  expect(states).toEqual(['training,0', 'ready,1', 'sending,1', 'sent,1', 'offline,1', 'expired,1']);
+  expect(before).toContain('fedfab_mqtt_dropped_messages_total{kind="not-json"} 4');
   expect(before).toContain('fedfab_broker_connected 0');
-  expect(await metrics.text(nothing)).not.toContain('fedfab_queue_clients{run="a"}');
+  expect(before).toContain('fedfab_ready 0');
+  expect(before).toContain('fedfab_gateway_up{peer="peer0",msp="Org1MSP"} 1');
+  expect(before).toContain('fedfab_gateway_up{peer="peer1",msp="Org1MSP"} 0');
+  expect(before).toContain('fedfab_build_info{version="1.2.3"} 1');
+  const after = await metrics.text(nothing);
+  expect(after).not.toContain('fedfab_queue_clients{run="a"}');
+  expect(after).not.toContain('fedfab_clients{');
+  expect(after).toContain('fedfab_journal_ok 1');
+  expect(after).toContain('fedfab_ready 1');
 });

@@ -1,24 +1,42 @@
 /**
- * What `/metrics` shows, in Prometheus' text format. Counters and histograms are fed from the steps of the protocol, so
- * that log, history and metrics cannot disagree; gauges are read when they are asked for. No label comes from the wire but
- * the run, whose number is bounded by what is coordinated.
+ * What `/metrics` shows, in Prometheus' text format. Counters and histograms are fed from the steps of the protocol and
+ * by those who do the work, so that log, history and metrics cannot disagree; gauges are read when they are asked for.
+ * No label comes from the wire but the run, whose number is bounded by what is coordinated.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 import type { Effect, RunView, Step } from './core/types.ts';
+import type { LedgerObserver } from './ledger/port.ts';
+import { countStates } from './page/client-state.ts';
+import type { Health } from './service.ts';
 
 /** What the gauges are read from. */
 export interface MetricSources {
   readonly runs: () => readonly RunView[];
   /** Messages ignored so far, by kind. */
   readonly problems: () => ReadonlyMap<string, number>;
-  readonly brokerConnected: () => boolean;
+  readonly health: () => Promise<Health>;
 }
 
-/** Fed by the engine, read by HTTP. */
+/** One HTTP request that was answered. */
+export interface AnsweredRequest {
+  readonly method: string;
+  /** The route's pattern; null where there is none. */
+  readonly route: string | null;
+  readonly status: number;
+  readonly tookMs: number;
+}
+
+/** Fed by those who do the work, read by HTTP. */
 export interface Metrics {
   step(step: Step): void;
   ignored(ignored: Extract<Effect, { type: 'ignored' }>): void;
+  /** `kind`: what the message was decoded as, one of `topics/`'s own words. */
+  message(direction: 'in' | 'out', kind: string): void;
+  request(request: AnsweredRequest): void;
+  /** A request or upload that was refused, or failed, with this code of the catalogue. */
+  refused(code: string): void;
+  readonly ledger: LedgerObserver;
   /** The text of `/metrics`. */
   text(sources: MetricSources): Promise<string>;
 }
@@ -26,12 +44,30 @@ export interface Metrics {
 /** Waits and holds: from an idle slot's milliseconds to the minutes of a large model behind a long queue. */
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
 
-/** Makes a registry of its own: two coordinators in one process do not share counts. */
-export function newMetrics(): Metrics {
-  const registers = [new Registry()];
-  const [registry] = registers as [Registry];
-  const labelNames = ['run'] as const;
+/** Makes a registry of its own: two coordinators in one process do not share counts. `version` is FedFab's own. */
+export function newMetrics(version: string): Metrics {
+  const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'fedfab_' });
+  const protocol = protocolMetrics(registry);
+  const traffic = trafficMetrics(registry);
+  const gauges = newGauges(registry, version);
+  return {
+    ...protocol,
+    ...traffic,
+    ledger: ledgerMetrics(registry),
+    text: async (sources) => {
+      await gauges(sources);
+      return registry.metrics();
+    },
+  };
+}
+
+function protocolMetrics(registry: Registry): Pick<Metrics, 'step' | 'ignored'> {
+  const registers = [registry];
+  const labelNames = ['run'] as const;
+  const histogram = (name: string, help: string): Histogram<'run'> =>
+    new Histogram({ name, help, labelNames, buckets: seconds, registers });
+  const counter = (name: string, help: string): Counter<'run'> => new Counter({ name, help, labelNames, registers });
   const steps = new Counter({
     name: 'fedfab_steps_total',
     help: 'Steps of the protocol, by kind.',
@@ -50,60 +86,30 @@ export function newMetrics(): Metrics {
     labelNames: ['event', 'reason'],
     registers,
   });
-  const waits = new Histogram({
-    name: 'fedfab_wait_seconds',
-    help: 'From READY to START.',
-    labelNames,
-    buckets: seconds,
-    registers,
-  });
-  const holds = new Histogram({
-    name: 'fedfab_hold_seconds',
-    help: 'From START to an accepted SEND.',
-    labelNames,
-    buckets: seconds,
-    registers,
-  });
-  const roundTimes = new Histogram({
-    name: 'fedfab_round_seconds',
-    help: 'From the first message of a round to its end.',
-    labelNames,
-    buckets: seconds,
-    registers,
-  });
-  const bytes = new Counter({
-    name: 'fedfab_model_bytes_total',
-    help: 'Bytes of local models on the chain.',
+  const admissions = counter(
+    'fedfab_admissions_total',
+    'Clients that got the slot; a START sent again does not count.',
+  );
+  const expiries = counter('fedfab_lease_expiries_total', 'Leases that ran out before a model was on the chain.');
+  const waits = histogram('fedfab_wait_seconds', 'From READY to START.');
+  const holds = histogram('fedfab_hold_seconds', 'From START to an accepted SEND.');
+  const roundTimes = histogram('fedfab_round_seconds', 'From the first message of a round to its end.');
+  const bytes = counter('fedfab_model_bytes_total', 'Bytes of local models on the chain.');
+  const accuracy = new Gauge({
+    name: 'fedfab_accuracy_ratio',
+    help: 'Accuracy of the latest global model that the server reported one for, 0 to 1.',
     labelNames,
     registers,
   });
-  const queue = new Gauge({
-    name: 'fedfab_queue_clients',
-    help: 'Clients that wait for the slot.',
-    labelNames,
-    registers,
-  });
-  const sending = new Gauge({
-    name: 'fedfab_sending_clients',
-    help: 'Clients that hold a slot.',
-    labelNames,
-    registers,
-  });
-  const problems = new Gauge({
-    name: 'fedfab_mqtt_ignored_messages',
-    help: 'MQTT messages that could not be used, by kind.',
-    labelNames: ['kind'],
-    registers,
-  });
-  const broker = new Gauge({ name: 'fedfab_broker_connected', help: '1 while connected to the broker.', registers });
-
   return {
     step(step) {
       const { run } = step;
       steps.inc({ run, step: step.step });
       switch (step.step) {
         case 'admitted':
-          if (!step.repeated) waits.observe({ run }, step.waited_ms / 1000);
+          if (step.repeated) return;
+          admissions.inc({ run });
+          waits.observe({ run }, step.waited_ms / 1000);
           return;
         case 'stored':
           bytes.inc({ run }, step.size);
@@ -111,9 +117,15 @@ export function newMetrics(): Metrics {
         case 'sent':
           holds.observe({ run }, step.held_ms / 1000);
           return;
+        case 'lease-expired':
+          expiries.inc({ run });
+          return;
         case 'round-complete':
           rounds.inc({ run, end: step.end });
           roundTimes.observe({ run }, step.took_ms / 1000);
+          return;
+        case 'measured':
+          accuracy.set({ run }, step.accuracy);
           return;
         default:
       }
@@ -121,16 +133,133 @@ export function newMetrics(): Metrics {
     ignored({ event, reason }) {
       ignored.inc({ event, reason });
     },
-    text(sources) {
-      queue.reset();
-      sending.reset();
-      for (const view of sources.runs()) {
-        queue.set({ run: view.run }, view.ready.length);
-        sending.set({ run: view.run }, view.sending.length);
-      }
-      for (const [kind, count] of sources.problems()) problems.set({ kind }, count);
-      broker.set(sources.brokerConnected() ? 1 : 0);
-      return registry.metrics();
+  };
+}
+
+function trafficMetrics(registry: Registry): Pick<Metrics, 'message' | 'request' | 'refused'> {
+  const registers = [registry];
+  const messages = new Counter({
+    name: 'fedfab_mqtt_messages_total',
+    help: 'MQTT messages received and sent, by what they are.',
+    labelNames: ['direction', 'kind'],
+    registers,
+  });
+  const requests = new Counter({
+    name: 'fedfab_http_requests_total',
+    help: 'HTTP requests answered.',
+    labelNames: ['method', 'route', 'status'],
+    registers,
+  });
+  const requestTimes = new Histogram({
+    name: 'fedfab_http_request_seconds',
+    help: 'From the head of a request to the end of its answer; event streams end when their reader goes.',
+    labelNames: ['route'],
+    buckets: seconds,
+    registers,
+  });
+  const refusals = new Counter({
+    name: 'fedfab_http_refusals_total',
+    help: 'HTTP requests refused or failed, by code.',
+    labelNames: ['code'],
+    registers,
+  });
+  return {
+    message: (direction, kind) => messages.inc({ direction, kind }),
+    request({ method, route, status, tookMs }) {
+      requests.inc({ method, route: route ?? 'none', status: String(status) });
+      if (route !== null) requestTimes.observe({ route }, tookMs / 1000);
     },
+    refused: (code) => refusals.inc({ code }),
+  };
+}
+
+function ledgerMetrics(registry: Registry): LedgerObserver {
+  const registers = [registry];
+  const submits = new Counter({
+    name: 'fedfab_ledger_submits_total',
+    help: 'Transactions asked for, by function and outcome: written, existed, recovered, or the code of the error.',
+    labelNames: ['function', 'outcome'],
+    registers,
+  });
+  const submitTimes = new Histogram({
+    name: 'fedfab_ledger_submit_seconds',
+    help: 'From asking for a transaction to knowing its fate, retries included.',
+    labelNames: ['function'],
+    buckets: seconds,
+    registers,
+  });
+  const retries = new Counter({
+    name: 'fedfab_ledger_retries_total',
+    help: 'Calls of a gateway that failed and were made again.',
+    registers,
+  });
+  return {
+    submitted(fn, outcome, ms) {
+      submits.inc({ function: fn, outcome });
+      submitTimes.observe({ function: fn }, ms / 1000);
+    },
+    retried: () => retries.inc(),
+  };
+}
+
+/** What is read when it is asked for. */
+function newGauges(registry: Registry, version: string): (sources: MetricSources) => Promise<void> {
+  const registers = [registry];
+  new Gauge({
+    name: 'fedfab_build_info',
+    help: 'Always 1; the version is in its label.',
+    labelNames: ['version'],
+    registers,
+  }).set({ version }, 1);
+  const drops = new Counter({
+    name: 'fedfab_mqtt_dropped_messages_total',
+    help: 'MQTT messages that could not be used, by kind.',
+    labelNames: ['kind'],
+    registers,
+  });
+  const readRuns = runGauges(registry);
+  const readHealth = healthGauges(registry);
+  return async (sources) => {
+    readRuns(sources.runs());
+    // Counted elsewhere already, where each kind is logged once for each sender.
+    drops.reset();
+    for (const [kind, count] of sources.problems()) drops.inc({ kind }, count);
+    readHealth(await sources.health());
+  };
+}
+
+function gauge<L extends string>(registry: Registry, name: string, help: string, ...labelNames: L[]): Gauge<L> {
+  return new Gauge({ name, help, labelNames, registers: [registry] });
+}
+
+function runGauges(registry: Registry): (runs: readonly RunView[]) => void {
+  const clients = gauge(registry, 'fedfab_clients', 'Clients of the round, by where they are.', 'run', 'state');
+  const queue = gauge(registry, 'fedfab_queue_clients', 'Clients that wait for the slot.', 'run');
+  const sending = gauge(registry, 'fedfab_sending_clients', 'Clients that hold a slot.', 'run');
+  const round = gauge(registry, 'fedfab_round_index', 'The current round, counted from 0.', 'run');
+  return (runs) => {
+    for (const one of [clients, queue, sending, round]) one.reset();
+    for (const view of runs) {
+      const { run } = view;
+      queue.set({ run }, view.ready.length);
+      sending.set({ run }, view.sending.length);
+      if (view.round === null) continue;
+      round.set({ run }, view.round.round_idx);
+      for (const [state, count] of countStates(view.round.clients)) clients.set({ run, state }, count);
+    }
+  };
+}
+
+function healthGauges(registry: Registry): (health: Health) => void {
+  const ready = gauge(registry, 'fedfab_ready', '1 while every part can do its work.');
+  const broker = gauge(registry, 'fedfab_broker_connected', '1 while connected to the broker.');
+  const journal = gauge(registry, 'fedfab_journal_ok', '1 while the journal can be read.');
+  const peers = gauge(registry, 'fedfab_gateway_up', '1 while the peer can be connected to.', 'peer', 'msp');
+  return (health) => {
+    peers.reset();
+    ready.set(Number(health.ok));
+    broker.set(Number(health.broker.connected));
+    journal.set(Number(health.journal.ok));
+    for (const { peer, mspId, up } of health.gateways) peers.set({ peer, msp: mspId }, Number(up));
   };
 }

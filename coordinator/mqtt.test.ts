@@ -2,6 +2,8 @@ import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 
 import { brokerSuite, Inbox, LogLines } from '../tests/broker-suite.ts';
+import type { BrokerUser } from './access/broker-users.ts';
+import { hashPassword } from './access/passwords.ts';
 import { startBroker } from './broker.ts';
 import type { Broker } from './broker.ts';
 import { connectMqtt, MessageProblems } from './mqtt.ts';
@@ -9,11 +11,16 @@ import type { MqttOptions } from './mqtt.ts';
 
 const silent = pino({ level: 'silent' });
 
+async function asCoordinator({ username, password }: { username: string; password: string }): Promise<BrokerUser> {
+  return { name: username, passwordHash: await hashPassword(password), node: { role: 'coordinator' } };
+}
+
 brokerSuite({
   name: 'embedded broker',
   versions: [4],
   durable: false,
-  async start({ users = [] }) {
+  async start({ users: named = [] }) {
+    const users = await Promise.all(named.map(asCoordinator));
     let broker: Broker = await startBroker({ port: 0, log: silent, users });
     const { url, port } = broker;
     return {

@@ -3,7 +3,14 @@
  * nothing else.
  */
 import type { RoundView, RunView, Step } from './core/types.ts';
-import type { GatewayChoice, GatewayHealth, GlobalReceipt, ModelReceipt, StoredModel } from './ledger/port.ts';
+import type {
+  GatewayChoice,
+  GatewayHealth,
+  GlobalReceipt,
+  LedgerTip,
+  ModelReceipt,
+  StoredModel,
+} from './ledger/port.ts';
 
 /** STARTING → RECOVERING → RUNNING → DRAINING → STOPPED. */
 export type ServiceState = 'STARTING' | 'RECOVERING' | 'RUNNING' | 'DRAINING' | 'STOPPED';
@@ -68,6 +75,15 @@ export interface Coordinator {
     roundId: string;
     bytes: Uint8Array;
     mediaType: string;
+    /** What the server measured of it, 0 to 1. */
+    accuracy?: number;
+  }): Promise<{ receipt: GlobalReceipt; existed: boolean }>;
+
+  /** Puts the model on the chain that a run begins with. Throws `round_conflict` while the run is under way. */
+  putInitialGlobal(global: {
+    run: string;
+    bytes: Uint8Array;
+    mediaType: string;
   }): Promise<{ receipt: GlobalReceipt; existed: boolean }>;
 
   /** Receipts of a round of the run, `roundId` may be `current`. */
@@ -78,9 +94,29 @@ export interface Coordinator {
   /** Resolves as soon as all are in or the round is closed, at the latest after `waitMs`. */
   received(run: string, roundId: string, waitMs: number, signal: AbortSignal): Promise<Received>;
 
+  /**
+   * An operator's orders; `by` is the name of whose token it was. Each resolves once it is in the journal; one that is
+   * carried out already changes nothing. `roundId` may be `current`.
+   */
+  /** Takes the slot from its holder. Throws `unknown_run`, `unknown_round`, `unknown_client`, `round_conflict`. */
+  dropSlot(order: { run: string; roundId: string; client: number; by: string }): Promise<RunView>;
+  /** Closes a round with the models that arrived. Throws `unknown_run`, `unknown_round`, `round_conflict`, `round_closed`. */
+  closeRound(order: { run: string; roundId: string; by: string }): Promise<RunView>;
+  /** Nobody is admitted until `resume`. Throws `unknown_run`, `run_conflict`. */
+  pause(order: { run: string; by: string }): Promise<RunView>;
+  resume(order: { run: string; by: string }): Promise<RunView>;
+  /** Lets go of a run that is over. Throws `unknown_run`, `run_conflict`. */
+  forget(order: { run: string; by: string }): Promise<void>;
+
+  /** The newest blocks of the chain, `count` of them at most. */
+  ledgerTip(count: number): Promise<LedgerTip>;
+
   /** The diary's door. AddModel is refused with `not_your_turn` where the round is coordinated and it is not its turn. */
   invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string>;
 
-  /** Steps after `afterId` (null: only new ones), then new ones as they happen, until the signal aborts. */
-  feed(afterId: number | null, signal: AbortSignal): AsyncIterable<FeedItem>;
+  /**
+   * Steps after `afterId` (null: the `recent` last ones, none unless given), then new ones as they happen, until the
+   * signal aborts.
+   */
+  feed(afterId: number | null, signal: AbortSignal, recent?: number): AsyncIterable<FeedItem>;
 }

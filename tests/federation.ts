@@ -31,12 +31,14 @@ export interface FederationOptions {
   readonly trainMs?: (client: number, round: number) => number;
   /** After how long without START a READY is sent again, in ms. */
   readonly readyAgainMs?: number;
+  /** A client that gets its START in this round and does nothing, as one that hangs. */
+  readonly hangs?: (client: number, round: number) => boolean;
   /** Bytes of a model; the default is some 50 bytes. */
   readonly model?: (client: number, round: number) => Uint8Array;
   /** Called when a client's SEND goes out, and when a START comes in. */
   readonly onMessage?: (message: 'send' | 'start', client: number) => void;
-  /** Called with each round's number when the server has seen it complete. */
-  readonly onRound?: (round: number) => void;
+  /** Called with each round's number when the server has seen it complete; the sync waits for what it does. */
+  readonly onRound?: (round: number) => Promise<void> | void;
   readonly signal?: AbortSignal;
 }
 
@@ -126,6 +128,7 @@ class SimulatedClient {
   async #upload(start: Record<string, unknown>): Promise<void> {
     if (start['round_idx'] !== this.#round) return;
     clearTimeout(this.#again);
+    if (this.#options.hangs?.(this.#id, this.#round) === true) return;
     const { run, readyAgainMs = 2000 } = this.#options;
     const bytes = (this.#options.model ?? namedModel)(this.#id, this.#round);
     const response = await fetch(String(start['upload_url']), {
@@ -159,7 +162,7 @@ async function runServer(options: FederationOptions, signal: AbortSignal): Promi
     }
     for (let round = 0; round < rounds; round += 1) {
       await received(options, round, signal);
-      options.onRound?.(round);
+      await options.onRound?.(round);
       for (const client of clients) {
         const { topic, payload } = encodeSync({ run, server: 0, client, modelParams: [[round, 1]] });
         await mqtt.publishAsync(topic, payload, { qos: 2 });

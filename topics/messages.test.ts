@@ -42,6 +42,7 @@ function encode(decoded: Decoded, types = defaultMessageTypes): Encoded | null {
       return encodeFinish(decoded);
     case 'last-will':
       return encodeLastWill(decoded);
+    case 'model':
     case 'other':
     case 'foreign':
     case 'malformed':

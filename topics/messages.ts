@@ -23,6 +23,7 @@ export interface MessageTypes {
 const fedml = {
   init: messages.types.MSG_TYPE_S2C_INIT_CONFIG.number,
   sync: messages.types.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT.number,
+  model: messages.types.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER.number,
   status: messages.types.MSG_TYPE_C2S_CLIENT_STATUS.number,
   finish: messages.types.MSG_TYPE_S2C_FINISH.number,
 } as const;
@@ -60,7 +61,7 @@ export interface Between {
   readonly client: number;
 }
 
-/** The model that INIT and SYNC carry: by key and URL where FedML uses S3, else as parsed from the JSON. */
+/** The model that INIT, SYNC and a client's own message carry: by key and URL where FedML uses S3, else as parsed from the JSON. */
 export interface CarriedModel {
   readonly modelParams?: unknown;
   readonly modelKey?: string;
@@ -85,6 +86,8 @@ export type MalformedReason = 'not-utf8' | 'not-json' | 'not-an-object' | 'bad-f
 export type Decoded =
   /** S2C_INIT_CONFIG, S2C_SYNC_MODEL_TO_CLIENT. */
   | ({ readonly kind: 'init' | 'sync'; readonly roundIdx?: number } & Between & CarriedModel)
+  /** C2S_SEND_MODEL_TO_SERVER: how a client of FedML's own hands over its model. */
+  | ({ readonly kind: 'model'; readonly numSamples?: number } & Between & CarriedModel)
   | ({ readonly kind: 'ready'; readonly roundIdx?: number; readonly numSamples?: number } & Between)
   | ({ readonly kind: 'start' } & Start)
   /** `digest`: SHA-256 of the uploaded bytes, lower-case hex. */
@@ -148,6 +151,7 @@ function message(topic: string, fields: Fields, types: MessageTypes): Decoded {
     case fedml.finish:
     case types.start:
       return fromServer(type, topic, fields, types);
+    case fedml.model:
     case fedml.status:
     case types.ready:
     case types.send:
@@ -191,6 +195,7 @@ function fromClient(type: number, topic: string, fields: Fields, types: MessageT
   }
   const between = { run: read.run, server, client };
   if (type === fedml.status) return status(between, fields);
+  if (type === fedml.model) return localModel(between, fields);
   return type === types.ready ? ready(between, fields) : send(between, fields);
 }
 
@@ -200,8 +205,21 @@ function model(kind: 'init' | 'sync', between: Between, fields: Fields): Decoded
   return { kind, ...between, ...given('roundIdx', roundIdx), ...carried(fields) };
 }
 
+/** FedML's own message: what of it cannot be used is left out. */
+function localModel(between: Between, fields: Fields): Decoded {
+  const samples = idOf(fields, 'num_samples', 0);
+  return {
+    kind: 'model',
+    ...between,
+    ...given('numSamples', samples === invalid ? undefined : samples),
+    ...carried(fields),
+  };
+}
+
 /** With S3, `model_params` is the object's key and `model_params_url` is beside it. */
 function carried(fields: Fields): CarriedModel {
+  // The plug-in's way: the model is on the chain already, and this names it.
+  if (textOf(fields, 'fedfab_global_digest') !== invalid) return {};
   const params = field(fields, 'model_params');
   const url = textOf(fields, 'model_params_url');
   if (url === invalid) return given('modelParams', params);

@@ -1,11 +1,11 @@
 /** Asks a running coordinator, and turns what goes wrong into one sentence with its remedy. */
 import { errorCatalogue, FedfabError, type ErrorCode } from '../errors.ts';
 
-/** GETs JSON. Throws `not_ready` when nobody answers, else the coordinator's own problem. */
-export async function getJson(url: string, signal: AbortSignal): Promise<unknown> {
+/** GETs JSON. Throws `not_ready` when nobody answers, else the coordinator's own problem. `token`: an access token. */
+export async function getJson(url: string, signal: AbortSignal, token: string | null = null): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(url, { signal, headers: { accept: 'application/json' } });
+    response = await fetch(url, { signal, headers: { accept: 'application/json', ...authorization(token) } });
   } catch (error) {
     if (signal.aborted) {
       throw error;
@@ -22,6 +22,11 @@ export async function getJson(url: string, signal: AbortSignal): Promise<unknown
     throw problemOf(response.status, body, url);
   }
   return body;
+}
+
+/** The header that carries an access token; none for none. */
+export function authorization(token: string | null): Record<string, string> {
+  return token === null ? {} : { authorization: `Bearer ${token}` };
 }
 
 function problemOf(status: number, body: unknown, url: string): FedfabError {

@@ -10,6 +10,8 @@ export interface Cli {
   readonly out: (line: string) => void;
   /** Writes a line to standard error. */
   readonly note: (line: string) => void;
+  /** Reads standard input to its end. */
+  readonly input: () => Promise<string>;
   /** Aborted by the first SIGINT or SIGTERM, or when a parent process goes. */
   readonly signal: AbortSignal;
   readonly env: Readonly<Record<string, string | undefined>>;

@@ -3,36 +3,55 @@ import { fileURLToPath } from 'node:url';
 
 import { InvalidArgumentError, type Command } from 'commander';
 
-import { startNetwork, type Network } from '../../fabric-network/embedded/network.ts';
+import { ORDERER, startNetwork, type Network } from '../../fabric-network/embedded/network.ts';
+import { peerEnvironment, type PeerChoice } from '../../fabric-network/embedded/peer-environment.ts';
+import { FedfabError } from '../errors.ts';
 import { newLogger } from '../log.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
 import { wholeNumber, withJson } from './options.ts';
 
-/** The first gateway's peer; the others get the ports after it. */
-const peers = ['peer0.org1.fedfab.com', 'peer1.org1.fedfab.com', 'peer2.org1.fedfab.com', 'peer0.org2.fedfab.com'];
+/** The first one gets the port that is asked for, the others those after it. */
+const nodes = [
+  'peer0.org1.fedfab.com',
+  'peer1.org1.fedfab.com',
+  'peer2.org1.fedfab.com',
+  'peer0.org2.fedfab.com',
+  ORDERER,
+];
+
+const defaultDir = 'fedfab-data/network';
 
 /** The command. */
 export const networkCommand: CliCommand = {
   usage: 'network',
   summary: 'run the embedded Fabric network alone',
   description:
-    "Runs a Fabric network in this process until it is stopped, and prints its connection profile. It speaks Fabric's Gateway protocol; it does not replicate.",
-  examples: ['network', 'network --dir my-network --port 7051', 'network --chaincode basic=../my-chaincode --json'],
+    "Runs a Fabric network in this process until it is stopped, and prints its connection profile. Applications and Fabric's own `peer` command work with it as with any Fabric network; it does not replicate.",
+  examples: [
+    'network',
+    'network --dir my-network --port 7051',
+    'network --chaincode basic=../my-chaincode --json',
+    'network --peer-env --dir my-network --org 2',
+  ],
   options: networkOptions,
   run: runNetwork,
 };
 
 function networkOptions(command: Command): Command {
   return withJson(command)
-    .option('-d, --dir <folder>', 'where the network keeps its identities and its chain', 'fedfab-data/network')
+    .option('-d, --dir <folder>', 'where the network keeps its identities and its chain', defaultDir)
     .option(
       '-p, --port <number>',
-      `port of ${peers[0] ?? ''}; the other peers get the next ones`,
-      wholeNumber(1, 65532),
+      `port of ${nodes[0] ?? ''}; the other peers and the orderer get the next ones`,
+      wholeNumber(1, 65_536 - nodes.length),
     )
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--channel <name>', 'name of the channel', 'channel2')
-    .option('--chaincode <name=folder>', 'chaincode to run; fedfab where none is given', chaincodeOption);
+    .option('--chaincode <name=folder>', 'chaincode to run; fedfab where none is given', chaincodeOption)
+    .option('--init-required', 'ask for an initializing call first, as `peer chaincode invoke --isInit` makes it')
+    .option('--peer-env', "run nothing: print the variables with which Fabric's `peer` command speaks to this network")
+    .option('--org <number>', 'organisation of the peer for --peer-env, from 1', wholeNumber(1, 2), 1)
+    .option('--peer <number>', 'the peer for --peer-env, from 0', wholeNumber(0, 2), 0);
 }
 
 interface ChaincodeFolder {
@@ -49,9 +68,14 @@ function chaincodeOption(text: string, before: readonly ChaincodeFolder[] = []):
 }
 
 async function runNetwork(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
+  if (options['peerEnv'] === true) {
+    printPeerEnvironment(options, cli);
+    return 0;
+  }
+  const dir = textOption(options, 'dir') ?? defaultDir;
   const network = await startNetwork(networkOf(options));
   try {
-    cli.out(options['json'] === true ? JSON.stringify(network.profile, null, 2) : networkText(network));
+    cli.out(options['json'] === true ? JSON.stringify(network.profile, null, 2) : networkText(network, dir));
     await new Promise<void>((resolve) => {
       cli.signal.addEventListener('abort', () => resolve(), { once: true });
       if (cli.signal.aborted) {
@@ -64,28 +88,53 @@ async function runNetwork(options: Options, _args: readonly string[], cli: Cli):
   return 0;
 }
 
+/** For a shell's `eval`; with `--json` as an object. */
+function printPeerEnvironment(options: Options, cli: Cli): void {
+  const [dir, org, peer] = [textOption(options, 'dir') ?? defaultDir, Number(options['org']), Number(options['peer'])];
+  const settings = environmentOf({ dir, org, peer });
+  if (options['json'] === true) {
+    cli.out(JSON.stringify(settings, null, 2));
+    return;
+  }
+  for (const [name, value] of Object.entries(settings)) {
+    cli.out(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
+  }
+}
+
+function environmentOf(choice: PeerChoice): Readonly<Record<string, string>> {
+  try {
+    return peerEnvironment(choice);
+  } catch (error) {
+    throw new FedfabError('bad_config', error instanceof Error ? error.message : String(error), {}, { cause: error });
+  }
+}
+
 function networkOf(options: Options): Parameters<typeof startNetwork>[0] {
   const port = options['port'];
-  const ports = typeof port === 'number' ? Object.fromEntries(peers.map((peer, index) => [peer, port + index])) : {};
+  const ports = typeof port === 'number' ? Object.fromEntries(nodes.map((node, index) => [node, port + index])) : {};
   const own = { name: 'fedfab', dir: fileURLToPath(new URL('../../chaincode', import.meta.url)) };
+  const chaincodes = (options['chaincode'] as readonly ChaincodeFolder[] | undefined) ?? [own];
   // Standard output has the profile, which programs may read: the log goes beside it.
   const log = newLogger({ level: 'warn', format: 'auto', destination: process.stderr });
   return {
-    dir: textOption(options, 'dir') ?? 'fedfab-data/network',
+    dir: textOption(options, 'dir') ?? defaultDir,
     host: textOption(options, 'host') ?? '127.0.0.1',
     channel: textOption(options, 'channel') ?? 'channel2',
     ports,
-    chaincodes: (options['chaincode'] as readonly ChaincodeFolder[] | undefined) ?? [own],
+    chaincodes: chaincodes.map((chaincode) => ({ ...chaincode, initRequired: options['initRequired'] === true })),
     log: (level, message, fields) => log[level](fields ?? {}, message),
   };
 }
 
-function networkText(network: Network): string {
-  const width = Math.max(...network.endpoints.map(({ peer }) => peer.length));
+function networkText(network: Network, dir: string): string {
+  const peers = network.endpoints.map(({ peer, address, mspId }) => [peer, `${address}  ${mspId}`] as const);
+  const doors = [...peers, [network.orderer.name, network.orderer.address] as const];
+  const width = Math.max(...doors.map(([name]) => name.length));
   return [
     `A Fabric network runs with the channel ${network.channel.name} and the chaincode ${[...network.chaincodes.keys()].join(', ')}.`,
-    ...network.endpoints.map(({ peer, address, mspId }) => `  ${peer.padEnd(width)}  ${address}  ${mspId}`),
+    ...doors.map(([name, where]) => `  ${name.padEnd(width)}  ${where}`),
     `Connection profile: ${network.profilePath}`,
+    `For Fabric's own peer command: eval "$(npm run --silent fedfab -- network --peer-env --dir ${dir})"`,
     '',
     JSON.stringify(network.profile, null, 2),
     '',

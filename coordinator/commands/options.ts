@@ -1,11 +1,12 @@
 /** Options that several commands share, and how numbers are read. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 
 import { InvalidArgumentError, type Command } from 'commander';
 
 import { defaultNetworkDir } from '../../fabric-network/native/place.ts';
-import { loadConfig } from '../config.ts';
+import { loadConfig, tokenVariable } from '../config.ts';
 import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type Options } from './command.ts';
 
@@ -27,7 +28,31 @@ export function withConfig(command: Command): Command {
 
 /** Adds what finds a running coordinator. */
 export function withCoordinator(command: Command): Command {
-  return withConfig(command).option('--url <url>', 'the running coordinator; from the configuration where not given');
+  return withConfig(command)
+    .option('--url <url>', 'the running coordinator; from the configuration where not given')
+    .option('--token-file <file>', `file with your access token; the variable ${tokenVariable} where not given`)
+    .option('--ca-file <file>', 'certificates (PEM) to check the coordinator by, beside those that Node trusts');
+}
+
+/**
+ * The token that a command sends, or null; `--ca-file` is taken to heart on the way. It is no option itself, because
+ * everybody on a machine can read command lines. Throws `bad_config` for files that cannot be read.
+ */
+export function coordinatorToken(options: Options, { env }: Cli): string | null {
+  const caFile = textOption(options, 'caFile');
+  if (caFile !== undefined) setDefaultCACertificates([...getCACertificates('default'), readText(caFile)]);
+  const file = textOption(options, 'tokenFile');
+  const token = file === undefined ? env[tokenVariable] : readText(file);
+  return token === undefined || token.trim() === '' ? null : token.trim();
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FedfabError('bad_config', `${file} cannot be read: ${reason}`, {}, { cause });
+  }
 }
 
 /** Adds `--json`. */
@@ -57,7 +82,8 @@ export function coordinatorUrl(options: Options, { env }: Cli): string {
   }
   const file = textOption(options, 'config');
   const { http } = loadConfig({ env, ...(file === undefined ? {} : { file }) });
-  return (http.public_url ?? `http://${dialled(http.host)}:${http.port}`).replace(/\/+$/, '');
+  const scheme = http.cert_file === null ? 'http' : 'https';
+  return (http.public_url ?? `${scheme}://${dialled(http.host)}:${http.port}`).replace(/\/+$/, '');
 }
 
 /** What is dialled for an address that is listened on: an address of all interfaces is none to dial. */

@@ -16,9 +16,9 @@ export interface ReadyMessage {
   readonly ledger: string;
 }
 
-/** Settings that have a flag: all but secrets and the list of runs. */
+/** Settings that have a flag: all but secrets and lists of sections. */
 const flagSettings = settingsOf(configSchema).filter(
-  ({ path, schema }) => schema.writeOnly !== true && path !== 'runs',
+  ({ schema }) => schema.writeOnly !== true && schema.type !== 'array',
 );
 
 /** The command. */

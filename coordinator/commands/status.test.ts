@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { ClientView, RoundView, RunView } from '../core/types.ts';
-import { roundsText, statusText } from './status.ts';
+import { roundsCsv, roundsText, statusText } from './status.ts';
 import { byteSize, duration, textTable } from './text-table.ts';
 
 function client(id: number, times: Partial<ClientView> = {}): ClientView {
@@ -9,11 +9,13 @@ function client(id: number, times: Partial<ClientView> = {}): ClientView {
     client: id,
     phase: 'training',
     offline: false,
+    offline_at: null,
     place: null,
     started_at: 0,
     ready_at: null,
     admitted_at: null,
     lease_until: null,
+    expired_at: null,
     sent_at: null,
     num_samples: null,
     receipt: null,
@@ -36,6 +38,7 @@ const round: RoundView = {
     client(2, { phase: 'sent', ready_at: 1110, admitted_at: 1200, sent_at: 2500 }),
   ],
   global: { digest: 'abcdef0123456789', size: 1, media_type: 'x', tx_id: 't', block: 1 },
+  accuracy: 0.5,
 };
 
 const run: RunView = {
@@ -44,6 +47,7 @@ const run: RunView = {
   phase: 'running',
   server_id: 0,
   server_offline: false,
+  paused: null,
   config: {
     run: '1824',
     serverId: 0,
@@ -114,5 +118,27 @@ describe('text', () => {
   test('times and sizes', () => {
     expect([5, 1500, 600_000].map(duration)).toEqual(['5 ms', '1.5 s', '10 min']);
     expect([5, 31_400, 1_900_000].map(byteSize)).toEqual(['5 B', '31 KB', '1.9 MB']);
+  });
+});
+
+describe('rounds as comma-separated values', () => {
+  test('one line for each round, oldest first, cells without a value empty', () => {
+    const open = {
+      ...round,
+      round_idx: 4,
+      end: null,
+      complete_at: null,
+      global: null,
+      accuracy: null,
+      clients: [client(1)],
+    };
+    const [heads, first, second, ...more] = roundsCsv([open, round]).split('\r\n');
+    expect(heads?.split(',').slice(0, 4)).toEqual(['round', 'round_id', 'generation', 'end']);
+    expect(first).toBe(
+      '3,0-4711,1,all,1970-01-01T00:00:01.000Z,1970-01-01T00:00:03.500Z,2500,2,2,,90,2,1300,2,0,0,0.5,abcdef0123456789,t,1',
+    );
+    expect(second).toBe('4,0-4711,1,,1970-01-01T00:00:01.000Z,,,1,0,1,,,,,0,0,,,,');
+    expect(new Set([heads, first, second].map((line) => line?.split(',').length))).toEqual(new Set([20]));
+    expect(more).toEqual([]);
   });
 });

@@ -1,10 +1,11 @@
 /** `fedfab status` and `fedfab rounds`: what a running coordinator knows. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { ClientView, RoundView, RunView } from '../core/types.ts';
+import type { RoundView, RunView } from '../core/types.ts';
+import { figuresOf, type RoundFigures } from '../page/client-state.ts';
 import { getJson } from './api.ts';
 import { type Cli, type CliCommand, type Options } from './command.ts';
-import { coordinatorUrl, wholeNumber, withCoordinator, withJson } from './options.ts';
+import { coordinatorToken, coordinatorUrl, wholeNumber, withCoordinator, withJson } from './options.ts';
 import { duration, textTable } from './text-table.ts';
 
 /** How often `--watch` asks, in ms. */
@@ -25,16 +26,19 @@ export const roundsCommand: CliCommand = {
   usage: 'rounds <run>',
   summary: 'show the rounds of a run',
   description: 'Shows the rounds of a run, newest first: how they ended, how long they took, how long clients waited.',
-  examples: ['rounds 1824', 'rounds 1824 --limit 200 --json'],
+  examples: ['rounds 1824', 'rounds 1824 --limit 200 --json', 'rounds 1824 --limit 500 --csv > rounds.csv'],
   options: (command) =>
-    withJson(withCoordinator(command)).option('-n, --limit <count>', 'how many', wholeNumber(1, 500), 50),
+    withJson(withCoordinator(command))
+      .option('--csv', 'print comma-separated values, oldest first, for spreadsheets')
+      .option('-n, --limit <count>', 'how many', wholeNumber(1, 500), 50),
   run: runRounds,
 };
 
 async function runStatus(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
   const url = `${coordinatorUrl(options, cli)}/v1/runs`;
+  const token = coordinatorToken(options, cli);
   const show = async (): Promise<void> => {
-    const answer = (await getJson(url, cli.signal)) as { runs: readonly RunView[] };
+    const answer = (await getJson(url, cli.signal, token)) as { runs: readonly RunView[] };
     const text = options['json'] === true ? JSON.stringify(answer.runs, null, 2) : statusText(answer.runs);
     // Back to the top of an emptied screen, where there is one.
     cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${text}` : text);
@@ -56,9 +60,16 @@ async function runStatus(options: Options, _args: readonly string[], cli: Cli): 
 async function runRounds(options: Options, args: readonly string[], cli: Cli): Promise<number> {
   const run = encodeURIComponent(args[0] ?? '');
   const url = `${coordinatorUrl(options, cli)}/v1/runs/${run}/rounds?limit=${String(options['limit'])}`;
-  const answer = (await getJson(url, cli.signal)) as { rounds: readonly RoundView[] };
-  cli.out(options['json'] === true ? JSON.stringify(answer.rounds, null, 2) : roundsText(answer.rounds));
+  const answer = (await getJson(url, cli.signal, coordinatorToken(options, cli))) as { rounds: readonly RoundView[] };
+  cli.out(roundsAs(options, answer.rounds));
   return 0;
+}
+
+function roundsAs(options: Options, rounds: readonly RoundView[]): string {
+  if (options['json'] === true) {
+    return JSON.stringify(rounds, null, 2);
+  }
+  return options['csv'] === true ? roundsCsv(rounds) : roundsText(rounds);
 }
 
 /** Runs as a table. */
@@ -70,7 +81,11 @@ export function statusText(runs: readonly RunView[]): string {
     ['RUN', 'STATE', 'ROUND', 'PHASE', 'SENDING', 'READY (in order)', 'SENT'],
     runs.map((view) => [
       view.run,
-      view.server_offline ? `${view.phase}, server offline` : view.phase,
+      [
+        view.phase,
+        ...(view.server_offline ? ['server offline'] : []),
+        ...(view.paused === null ? [] : ['paused']),
+      ].join(', '),
       view.round === null ? '-' : roundNumber(view),
       view.round?.phase ?? '-',
       list(view.sending),
@@ -104,26 +119,86 @@ export function roundsText(rounds: readonly RoundView[]): string {
   }
   return textTable(
     ['ROUND', 'ROUND ID', 'ENDED', 'TOOK', 'MODELS', 'LONGEST WAIT', 'LONGEST UPLOAD', 'GLOBAL MODEL'],
-    rounds.map((round) => [
-      round.round_idx,
-      round.round_id,
-      round.end ?? round.phase,
-      round.complete_at === null ? '-' : duration(round.complete_at - round.started_at),
-      `${round.clients.filter(({ phase }) => phase === 'sent').length}/${round.clients.length}`,
-      longest(round.clients, 'ready_at', 'admitted_at'),
-      longest(round.clients, 'admitted_at', 'sent_at'),
-      round.global === null ? '-' : round.global.digest.slice(0, 12),
-    ]),
+    rounds.map((round) => {
+      const { took, received, longestWait, longestUpload } = figuresOf(round);
+      return [
+        round.round_idx,
+        round.round_id,
+        round.end ?? round.phase,
+        took === null ? '-' : duration(took),
+        `${received}/${round.clients.length}`,
+        longestText(longestWait),
+        longestText(longestUpload),
+        round.global === null ? '-' : round.global.digest.slice(0, 12),
+      ];
+    }),
   );
 }
 
-type Time = 'ready_at' | 'admitted_at' | 'sent_at';
+function longestText(most: RoundFigures['longestWait']): string {
+  return most === null ? '-' : `${duration(most.ms)} (client ${most.client})`;
+}
 
-function longest(clients: readonly ClientView[], from: Time, to: Time): string {
-  const spans = clients.flatMap((client) => {
-    const [start, end] = [client[from], client[to]];
-    return start === null || end === null ? [] : [{ client: client.client, ms: end - start }];
+const csvHeads = [
+  'round',
+  'round_id',
+  'generation',
+  'end',
+  'started_at',
+  'complete_at',
+  'took_ms',
+  'clients',
+  'models',
+  'missing',
+  'longest_wait_ms',
+  'longest_wait_client',
+  'longest_upload_ms',
+  'longest_upload_client',
+  'bytes',
+  'largest_bytes',
+  'accuracy',
+  'global_digest',
+  'global_tx_id',
+  'global_block',
+];
+
+/**
+ * Rounds as comma-separated values (RFC 4180), oldest first, times in ISO 8601. Cells without a value are empty; all
+ * are numbers, hexadecimal digits or our own words, so that no spreadsheet takes one for a formula.
+ */
+export function roundsCsv(rounds: readonly RoundView[]): string {
+  const rows = rounds.toReversed().map((round) => {
+    const { took, received, missing, longestWait, longestUpload, bytes, largest } = figuresOf(round);
+    const { global } = round;
+    return [
+      round.round_idx,
+      round.round_id,
+      round.generation,
+      round.end,
+      isoTime(round.started_at),
+      isoTime(round.complete_at),
+      took,
+      round.clients.length,
+      received,
+      missing.join(' '),
+      longestWait?.ms,
+      longestWait?.client,
+      longestUpload?.ms,
+      longestUpload?.client,
+      bytes,
+      largest,
+      round.accuracy,
+      ...[global?.digest, global?.tx_id, global?.block],
+    ];
   });
-  const most = spans.sort((a, b) => b.ms - a.ms)[0];
-  return most === undefined ? '-' : `${duration(most.ms)} (client ${most.client})`;
+  return [csvHeads, ...rows].map((row) => row.map(csvCell).join(',')).join('\r\n');
+}
+
+function isoTime(at: number | null): string | null {
+  return at === null ? null : new Date(at).toISOString();
+}
+
+function csvCell(value: string | number | null | undefined): string {
+  const text = String(value ?? '');
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -169,7 +169,7 @@ export function modelMissing(state: RunState, event: EventOf<'ModelMissing' | 'L
 }
 
 /** Takes the slot from a holder: what it has uploaded counts, and what it may have uploaded is asked for. */
-function takeSlot(
+export function takeSlot(
   state: RunState,
   round: RoundState,
   client: number,
@@ -194,11 +194,10 @@ function expireLease(state: RunState, client: number, at: number, out: Out): Run
   const { round } = state;
   const record = round === null ? undefined : recordOf(round, client);
   if (round?.phase !== 'open' || record === undefined || at < (record.leaseUntil ?? Infinity)) return state;
-  if (record.receipt === null) {
-    const held_ms = elapsed(record.admittedAt, at);
-    reportInRound(state, round, at, { step: 'lease-expired', client, held_ms }, out);
-  }
-  return takeSlot(state, round, client, record, at, out);
+  if (record.receipt !== null) return takeSlot(state, round, client, record, at, out);
+  const held_ms = elapsed(record.admittedAt, at);
+  reportInRound(state, round, at, { step: 'lease-expired', client, held_ms }, out);
+  return takeSlot(state, round, client, { ...record, expiredAt: at }, at, out);
 }
 
 /** The broker published its last will: it loses slot or place, not its right to upload. */
@@ -209,7 +208,7 @@ export function clientOffline(before: RunState, event: EventOf<'ClientOffline'>,
   if (was === null && before.allowed?.has(client) !== true) return ignore(before, event, 'unknown-client', out);
   if (before.offline.has(client)) return ignore(before, event, 'already-known', out);
   report(before, at, { step: 'offline', client, was: was ?? 'training' }, out);
-  const state = { ...before, offline: before.offline.add(client), early: before.early.delete(client) };
+  const state = { ...before, offline: before.offline.set(client, at), early: before.early.delete(client) };
   return round === null || isOver(round) ? state : leaveQueueAndSlot(state, round, client, at, out);
 }
 

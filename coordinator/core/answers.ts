@@ -42,7 +42,7 @@ export function roundClosed(state: RunState, event: EventOf<'RoundClosed'>, out:
 /** Settles a debt of a round that ended. */
 function roundOwed(
   state: RunState,
-  event: EventOf<'RoundClosed' | 'GlobalStored' | 'LedgerRefused'>,
+  event: EventOf<'RoundClosed' | 'GlobalStored' | 'Measured' | 'LedgerRefused'>,
   change: Partial<EndedRound>,
   out: Out,
 ): RunState {
@@ -63,6 +63,17 @@ export function globalStored(state: RunState, event: EventOf<'GlobalStored'>, ou
   reportInRound(state, owner, at, { step: 'global-stored', digest, size, tx_id: txId, block }, out);
   if ('global' in owner) return withRound(state, owner, { global: receipt, globalSource: null });
   return roundOwed(state, event, { globalSource: null, globalKnown: true }, out);
+}
+
+/** The server says how good the global model is. */
+export function measured(state: RunState, event: EventOf<'Measured'>, out: Out): RunState {
+  const { at, roundId, accuracy } = event;
+  const { round } = state;
+  const owner = round?.id === roundId ? round : state.ended.find(({ id }) => id === roundId);
+  if (owner === undefined) return ignore(state, event, 'other-round', out);
+  if (owner.accuracy === accuracy) return ignore(state, event, 'already-known', out);
+  reportInRound(state, owner, at, { step: 'measured', accuracy }, out);
+  return 'clients' in owner ? withRound(state, owner, { accuracy }) : roundOwed(state, event, { accuracy }, out);
 }
 
 /** The contract refused for good. */

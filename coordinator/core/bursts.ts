@@ -216,8 +216,8 @@ function membersOf(round: RoundState | null): number | null {
 
 function archive({ ended, round }: RunState): readonly EndedRound[] {
   if (round === null) return ended;
-  const { id, idx, closeAsked, globalSource, global } = round;
-  return [...ended.filter(isOwed), { id, idx, closeAsked, globalSource, globalKnown: global !== null }];
+  const { id, idx, closeAsked, globalSource, global, accuracy } = round;
+  return [...ended.filter(isOwed), { id, idx, closeAsked, globalSource, globalKnown: global !== null, accuracy }];
 }
 
 function join(state: RunState, round: RoundState, client: number, at: number, out: Out): RunState {

@@ -114,6 +114,14 @@ const event = fc.oneof(
   },
   {
     weight: 1,
+    arbitrary: fc.constant((state: RunState) => ({
+      type: 'Measured' as const,
+      roundId: current(state),
+      accuracy: 0.5,
+    })),
+  },
+  {
+    weight: 1,
     arbitrary: fc.tuple(fc.constantFrom(...ops), client).map(([op, c]) => (state: RunState) => ({
       type: 'LedgerRefused' as const,
       op,
@@ -128,6 +136,26 @@ const event = fc.oneof(
   { weight: 1, arbitrary: fc.constant(() => ({ type: 'ServerOffline' as const })) },
   { weight: 1, arbitrary: fc.constant(() => ({ type: 'Finish' as const })) },
   { weight: 6, arbitrary: fc.constant(() => ({ type: 'Tick' as const })) },
+  {
+    weight: 2,
+    arbitrary: client.map((c) => (state: RunState) => ({
+      type: 'SlotDropped' as const,
+      roundId: current(state),
+      client: holder(state, c),
+      by: 'ann',
+    })),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constant((state: RunState) => ({
+      type: 'CloseOrdered' as const,
+      roundId: current(state),
+      by: 'ann',
+    })),
+  },
+  { weight: 1, arbitrary: fc.constant(() => ({ type: 'RunPaused' as const, by: 'ann' })) },
+  { weight: 2, arbitrary: fc.constant(() => ({ type: 'RunResumed' as const, by: 'ann' })) },
+  { weight: 1, arbitrary: fc.constant(() => ({ type: 'RunForgotten' as const, by: 'ann' })) },
 );
 
 function stored(state: RunState, c: number): Unstamped<Event> {
@@ -268,6 +296,25 @@ describe('in any history', () => {
     );
   });
 
+  it('nobody is admitted in a pause, and no deadline passes', () => {
+    always((moment) => {
+      if (moment.before.paused === null || moment.state.paused === null) return;
+      const admitted = reports(moment, 'admitted').filter((told) => 'repeated' in told && !told.repeated);
+      expect(admitted).toEqual([]);
+      const passed = [moment.before, moment.state].map(({ round }) => round?.deadlinePassed ?? false);
+      if (moment.before.round?.id === moment.state.round?.id) expect(passed[1]).toBe(passed[0]);
+    });
+  });
+
+  it('a run that was forgotten stays so', () => {
+    always(({ before, state, effects }) => {
+      if (!before.forgotten) return;
+      expect(state).toBe(before);
+      expect(effects).toMatchObject([{ type: 'ignored', reason: 'run-unknown' }]);
+      expect(outstanding(state, t0)).toEqual([{ type: 'forgetRun' }]);
+    });
+  });
+
   it('a client is sent once, and only with its model on the chain', () => {
     fc.assert(
       fc.property(history, (chosen) => {
@@ -375,8 +422,9 @@ describe('in any history', () => {
 /** A ledger and clients that do what they should, from any state on. Gives the state when the round is over. */
 function drive(from: RunState, at: number): RunState {
   const round = from.round?.id;
+  const resume: Event = { type: 'RunResumed', at, by: 'ann' };
   const chain = new Set(clientsOf(from).flatMap(([one, { receipt }]) => (receipt === null ? [] : [one])));
-  let state = from;
+  let { state } = step(from, resume);
   let now = at;
   // As after a restart: nothing is known but the state.
   let todo: readonly Effect[] = outstanding(state, now);
@@ -414,6 +462,7 @@ function answer(effect: Effect, chain: ReadonlySet<number>, at: number): Event[]
       return [{ type: 'ModelStored', at, roundId, client: one, receipt: receiptOf(one) }];
     }
     case 'publishStart':
+    case 'forgetRun':
     case 'report':
     case 'ignored':
       return [];
@@ -443,7 +492,7 @@ describe('from any state', () => {
       fc.property(history, (chosen) => {
         const moments = play(chosen);
         const state = lastOf(moments);
-        if (state.round === null || state.round.failed || state.round.phase === 'complete') return;
+        if (state.round === null || state.round.failed || state.round.phase === 'complete' || state.forgotten) return;
         const wasClosing = state.round.phase === 'closing';
         const done = drive(state, moments.at(-1)?.event.at ?? t0);
         expect(done.round?.phase).toBe('complete');
@@ -457,10 +506,11 @@ describe('from any state', () => {
     fc.assert(
       fc.property(history, client, (chosen, one) => {
         const moments = play(chosen);
-        const before = lastOf(moments);
+        const resumed: Event = { type: 'RunResumed', at: moments.at(-1)?.event.at ?? t0, by: 'ann' };
+        const before = step(lastOf(moments), resumed).state;
         const phase = clientsOf(before).find(([id]) => id === one)?.[1].phase;
         if (before.round?.phase !== 'open' || before.config?.deadlineMs !== null || phase === 'sent') return;
-        if (before.round.extending.has(one) || phase === undefined) return;
+        if (before.round.extending.has(one) || phase === undefined || before.forgotten) return;
         let { state } = step(before, { type: 'Ready', at: (moments.at(-1)?.event.at ?? t0) + 1, client: one });
         // Or sent at once, where the chain had its model when its lease ended.
         const isServed = (): boolean => ['sending', 'sent'].includes(phaseOf(state, one) ?? '');

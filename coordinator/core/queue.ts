@@ -39,11 +39,11 @@ export function enqueue(
   out: Out,
 ): RunState {
   const { ticket, numSamples } = ready;
-  const waiting: ClientRecord = { ...record, phase: 'ready', readyAt: ready.at, ticket, numSamples };
+  const waiting: ClientRecord = { ...record, phase: 'ready', readyAt: ready.at, expiredAt: null, ticket, numSamples };
   const isLast = ticket > round.queue.tail;
   const queue = isLast ? push(round.queue, { ticket, client }) : insert(round, { ticket, client });
   const next = putRecord(round, client, waiting, { queue });
-  const atOnce = round.queue.size === 0 && round.sending.size < windowOf(state);
+  const atOnce = round.queue.size === 0 && round.sending.size < windowOf(state) && state.paused === null;
   const place = isLast ? queue.size : placeInQueue(next, client);
   const told = atOnce ? { place: 0, queue: 0 } : { place, queue: queue.size };
   const samples = numSamples === null ? {} : { num_samples: numSamples };
@@ -127,6 +127,7 @@ export function admit(before: RunState, at: number, out: Out): RunState {
 }
 
 function mayAdmit(state: RunState, round: RoundState): boolean {
+  if (state.paused !== null) return false;
   return round.phase === 'open' && round.queue.size > 0 && round.sending.size < windowOf(state);
 }
 
@@ -179,6 +180,7 @@ export function markSent(
     phase: 'sent',
     ticket: null,
     leaseUntil: null,
+    expiredAt: null,
     checking: false,
     sentAt: at,
   };

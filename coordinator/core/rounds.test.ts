@@ -738,11 +738,13 @@ describe('views', () => {
       client: 3,
       phase: 'sending',
       offline: false,
+      offline_at: null,
       place: null,
       started_at: t0 + 3,
       ready_at: t0 + 30,
       admitted_at: t0 + 30,
       lease_until: t0 + 60_030,
+      expired_at: null,
       sent_at: null,
       num_samples: 5,
       receipt: { digest: 'd3', size: 100, media_type: 'application/json', tx_id: 'tx3', block: 8 },
@@ -752,6 +754,32 @@ describe('views', () => {
   it('shows a client whose READY is kept as ready', () => {
     const view = viewRun(after(...opening, at(5).ready(2)));
     expect(view.round?.clients[1]).toMatchObject({ phase: 'ready', place: null, ready_at: t0 + 5 });
+  });
+
+  it('shows since when a client is offline, and when its lease ran out, until it is READY again', () => {
+    const lost = [...open(), at(20).ready(1), at(60_020).tick(), at(60_030).offline(1)];
+    const clientAfter = (...more: Event[]): unknown => viewRun(after(...lost, ...more)).round?.clients[0];
+    expect(clientAfter()).toMatchObject({
+      phase: 'training',
+      expired_at: t0 + 60_020,
+      offline: true,
+      offline_at: t0 + 60_030,
+    });
+    expect(clientAfter(at(60_040).ready(1))).toMatchObject({ phase: 'sending', expired_at: null, offline_at: null });
+    // Its model was on the chain after all.
+    expect(clientAfter(at(60_040).stored(1))).toMatchObject({ phase: 'sent', expired_at: null });
+  });
+
+  it('shows what the server measured of the global model, told once for each value', () => {
+    const first = step(after(...complete), at(50).measured(0.5));
+    expect(first.effects).toEqual([at(50).toldIn({ step: 'measured', accuracy: 0.5 })]);
+    expect(viewRun(first.state).round?.accuracy).toBe(0.5);
+    expect(step(first.state, at(51).measured(0.5)).effects).toEqual([ignored('Measured', 'already-known')]);
+    const next = after(...complete, at(50).measured(0.5), at(60).sync(1));
+    expect(viewRun(next).round?.accuracy).toBeNull();
+    expect(step(next, at(61).measured(0.5)).effects).toEqual([ignored('Measured', 'already-known')]);
+    expect(step(next, at(61).measured(0.6)).effects).toEqual([at(61).toldIn({ step: 'measured', accuracy: 0.6 })]);
+    expect(step(next, at(61).measured(0.6, '99')).effects).toEqual([ignored('Measured', 'other-round')]);
   });
 
   it('shows the global model of a complete round', () => {

@@ -95,7 +95,7 @@ export function tick(before: RunState, event: EventOf<'Tick'>, out: Out): RunSta
     state = openRound(state, state.round, at, out);
   }
   state = expireLeases(state, at, out);
-  if (state.round !== null && isDeadlineNews(state.round, at)) {
+  if (state.round !== null && state.paused === null && isDeadlineNews(state.round, at)) {
     state = withRound(state, state.round, { deadlinePassed: true });
   }
   return state === before ? ignore(state, event, 'nothing-due', out) : state;
@@ -120,12 +120,14 @@ function isFull(round: RoundState): boolean {
   return round.sent === round.clients.size;
 }
 
-function isDueToClose({ config }: RunState, round: RoundState, at: number): boolean {
-  const due = round.deadlinePassed || at >= (round.deadlineAt ?? Infinity);
+function isDueToClose({ config, paused }: RunState, round: RoundState, at: number): boolean {
+  // In a pause nobody can upload: its time does not count.
+  const due = round.deadlinePassed || (paused === null && at >= (round.deadlineAt ?? Infinity));
   return due && round.sent >= Math.max(1, config?.quorum ?? 1);
 }
 
-function askClose(state: RunState, round: RoundState, out: Out): RunState {
+/** Nobody is admitted any more, and the chain is asked to close the round. */
+export function askClose(state: RunState, round: RoundState, out: Out): RunState {
   out.push({ type: 'closeRound', roundId: round.id });
   return withRound(state, round, { phase: 'closing', closeAsked: true });
 }
@@ -141,6 +143,6 @@ function isOnChain(round: RoundState): boolean {
 }
 
 /** The ledger has not answered everything that it was asked for this round. */
-export function isOwed({ closeAsked, globalSource }: EndedRound): boolean {
+export function isOwed({ closeAsked, globalSource }: Pick<EndedRound, 'closeAsked' | 'globalSource'>): boolean {
   return closeAsked || globalSource !== null;
 }

@@ -3,8 +3,9 @@
  * given state stays as it was. An event that changes nothing gives back the very same state and says why.
  */
 import { clientOffline, clientOnline, modelMissing, modelStored, ready, send } from './admission.ts';
-import { globalStored, ledgerRefused, roundClosed, roundExtended, roundOpened } from './answers.ts';
+import { globalStored, ledgerRefused, measured, roundClosed, roundExtended, roundOpened } from './answers.ts';
 import { finish, init, needsGlobal, runDefined, serverOffline, sync } from './bursts.ts';
+import { closeOrdered, runForgotten, runPaused, runResumed, slotDropped } from './orders.ts';
 import { holders } from './queue.ts';
 import { gatheredBy, isOwed, settle, tick } from './rounds.ts';
 import { freeze, thaw } from './snapshot.ts';
@@ -36,13 +37,19 @@ const handlers: { readonly [T in Event['type']]: Handler<EventOf<T>> } = {
   ModelStored: modelStored,
   ModelMissing: modelMissing,
   GlobalStored: globalStored,
+  Measured: measured,
   LedgerRefused: ledgerRefused,
+  SlotDropped: slotDropped,
+  CloseOrdered: closeOrdered,
+  RunPaused: runPaused,
+  RunResumed: runResumed,
+  RunForgotten: runForgotten,
 };
 
 /** What follows from an event. Never throws for what an event holds. */
 export function step(state: RunState, event: Event): { state: RunState; effects: readonly Effect[] } {
   const effects: Effect[] = [];
-  if (state.config === null && event.type !== 'RunDefined') {
+  if (state.forgotten || (state.config === null && event.type !== 'RunDefined')) {
     return { state: ignore(state, event, 'run-unknown', effects), effects };
   }
   const handler = handlers[event.type] as Handler;
@@ -51,10 +58,10 @@ export function step(state: RunState, event: Event): { state: RunState; effects:
 
 /** When a Tick is due, in ms since the epoch; null while nothing waits for time. Costs as much as there are slots. */
 export function nextDeadline(state: RunState): number | null {
-  const { round } = state;
+  const { round, paused } = state;
   if (round?.phase === 'gathering') return gatheredBy(state, round);
   if (round?.phase !== 'open') return null;
-  const deadline = round.deadlinePassed ? Infinity : (round.deadlineAt ?? Infinity);
+  const deadline = round.deadlinePassed || paused !== null ? Infinity : (round.deadlineAt ?? Infinity);
   const next = round.sending.reduce((soonest, { leaseUntil }) => Math.min(soonest, leaseUntil ?? Infinity), deadline);
   return next === Infinity ? null : next;
 }
@@ -64,7 +71,8 @@ export function nextDeadline(state: RunState): number | null {
  * became of it. `at` (ms since the epoch) tells what is left of the leases. Each is safe to do again.
  */
 export function outstanding(state: RunState, at: number): readonly Effect[] {
-  const { round } = state;
+  const { round, forgotten } = state;
+  if (forgotten) return [{ type: 'forgetRun' }];
   const owed = state.ended.filter(isOwed).flatMap((ended) => [...owedBy(ended)]);
   return round === null ? owed : [...owed, ...outstandingOf(round), ...owedBy(round), ...again(round, at)];
 }

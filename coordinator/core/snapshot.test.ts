@@ -10,6 +10,7 @@ const past: readonly (readonly [string, readonly Event[]])[] = [
   ['a queue that one has left', [...open(), at(20).ready(3), at(21).ready(2), at(22).ready(1), at(23).offline(2)]],
   ['a late receiver', [...open(), at(20).init(4, '9'), at(21).ready(1), at(22).ready(4), at(23).ready(2)]],
   ['a question to the chain', [...open({ window: 2 }), at(20).ready(1), at(21).ready(2), at(30).send(1)]],
+  ['a pause', [...open({ deadlineMs: 9_000 }), at(20).ready(1), at(21).paused(), at(22).ready(2)]],
   ['a round that was given up', [...open(), at(50).sync(3, { roundIdx: 1 })]],
 ];
 
@@ -26,7 +27,7 @@ describe('a snapshot', () => {
     }
   });
 
-  it.each([null, 7, {}, { version: 0, run: 'r' }, { version: 1 }])('%j is none', (json) => {
+  it.each([null, 7, {}, { version: 0, run: 'r' }, { version: 3 }])('%j is none', (json) => {
     expect(() => thaw(json)).toThrow(RangeError);
   });
 

@@ -6,7 +6,7 @@ import type { ClientRecord, EarlyReady, RoundState, RunState } from './state.ts'
 import { emptyQueue, sorted } from './state.ts';
 
 /** Raised when the shape changes; older snapshots are then refused, and the journal's events replayed instead. */
-const version = 1;
+const version = 3;
 
 type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' | 'extending' | 'resync'> & {
   readonly clients: readonly (readonly [number, ClientRecord])[];
@@ -20,7 +20,7 @@ type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' |
 
 type FrozenRun = Omit<RunState, 'allowed' | 'offline' | 'early' | 'marks' | 'round'> & {
   readonly version: number;
-  readonly offline: readonly number[];
+  readonly offline: readonly (readonly [number, number])[];
   readonly early: readonly (readonly [number, EarlyReady])[];
   readonly marks: readonly (readonly [number, readonly string[]])[];
   readonly round: FrozenRound | null;
@@ -31,7 +31,7 @@ export function freeze(state: RunState): unknown {
   const frozen: FrozenRun = {
     ...scalars(state),
     version,
-    offline: sorted(state.offline),
+    offline: entries(state.offline),
     early: entries(state.early),
     marks: entries(state.marks),
     round: state.round === null ? null : freezeRound(state.round),
@@ -41,8 +41,8 @@ export function freeze(state: RunState): unknown {
 
 /** What is the same in a state and in JSON. `allowed` is not: it follows from the configuration. */
 function scalars(of: RunState | FrozenRun): Omit<RunState, 'allowed' | 'offline' | 'early' | 'marks' | 'round'> {
-  const { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended } = of;
-  return { run, config, generation, phase, serverOffline, grants, tickets, roundsEnded, ended };
+  const { run, config, generation, phase, serverOffline, paused, forgotten, grants, tickets, roundsEnded, ended } = of;
+  return { run, config, generation, phase, serverOffline, paused, forgotten, grants, tickets, roundsEnded, ended };
 }
 
 function freezeRound(round: RoundState): FrozenRound {
@@ -64,7 +64,7 @@ export function thaw(json: unknown): RunState {
   return {
     ...scalars(json),
     allowed: clients === null ? null : Set(clients),
-    offline: Set(json.offline),
+    offline: Map(json.offline),
     early: Map(json.early),
     marks: Map(json.marks),
     round: json.round === null ? null : thawRound(json.round),

@@ -10,6 +10,7 @@ import type {
   Event,
   GlobalSource,
   IgnoredReason,
+  PauseView,
   Receipt,
   RoundEnd,
   RoundPhase,
@@ -26,6 +27,8 @@ export interface ClientRecord {
   readonly ticket: number | null;
   readonly admittedAt: number | null;
   readonly leaseUntil: number | null;
+  /** When its lease ran out, until it is READY again. */
+  readonly expiredAt: number | null;
   /** Its latest admission of this round, kept when the slot is lost. */
   readonly grant: number | null;
   /** It said SEND and the chain is being asked: it holds the slot until the answer. */
@@ -94,6 +97,8 @@ export interface RoundState {
   /** What UpdateGlobal was asked to store, until it is answered. */
   readonly globalSource: GlobalSource | null;
   readonly global: Receipt | null;
+  /** What the server measured of the global model, 0 to 1. */
+  readonly accuracy: number | null;
   /** Members that got a sync again while the round was not complete: the server may be moving on. */
   readonly resync: OrderedSet<number>;
   readonly resyncAt: number;
@@ -107,6 +112,7 @@ export interface EndedRound {
   readonly globalSource: GlobalSource | null;
   /** Its global model is known to be on the chain. */
   readonly globalKnown: boolean;
+  readonly accuracy: number | null;
 }
 
 /** A READY that cannot be queued yet: its round has not begun, is not open, or does not have this client yet. */
@@ -128,13 +134,18 @@ export interface RunState {
   readonly generation: number;
   readonly phase: 'idle' | 'running' | 'finished';
   readonly serverOffline: boolean;
+  /** An operator's pause: nobody is admitted. */
+  readonly paused: PauseView | null;
+  /** An operator let go of it: all that is left to do is to drop it. */
+  readonly forgotten: boolean;
   /** Admissions so far: the latest grant. */
   readonly grants: number;
   /** READYs so far: the next ticket. */
   readonly tickets: number;
   /** Rounds of this generation that ended. */
   readonly roundsEnded: number;
-  readonly offline: Set<number>;
+  /** Clients whose last will came, with when it did. */
+  readonly offline: Map<number, number>;
   readonly early: Map<number, EarlyReady>;
   /** Fingerprints of the last INITs and SYNCs to each client, newest last. */
   readonly marks: Map<number, readonly string[]>;
@@ -157,10 +168,12 @@ export function initialState(run: string): RunState {
     generation: 0,
     phase: 'idle',
     serverOffline: false,
+    paused: null,
+    forgotten: false,
     grants: 0,
     tickets: 0,
     roundsEnded: 0,
-    offline: Set(),
+    offline: Map(),
     early: Map(),
     marks: Map(),
     round: null,
@@ -194,6 +207,7 @@ export function newRound(id: string, idx: number, expected: number | null, at: n
     closeAsked: false,
     globalSource: null,
     global: null,
+    accuracy: null,
     resync: OrderedSet(),
     resyncAt: at,
   };
@@ -208,6 +222,7 @@ export function newClient(at: number): ClientRecord {
     ticket: null,
     admittedAt: null,
     leaseUntil: null,
+    expiredAt: null,
     grant: null,
     checking: false,
     sentAt: null,

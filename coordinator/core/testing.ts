@@ -80,6 +80,7 @@ function buildersAt(time: number) {
     }),
     missing: (client: number, id = round): Event => ({ type: 'ModelMissing', at: time, roundId: id, client }),
     globalStored: (id = round): Event => ({ type: 'GlobalStored', at: time, roundId: id, receipt: receiptOf(0) }),
+    measured: (accuracy: number, id = round): Event => ({ type: 'Measured', at: time, roundId: id, accuracy }),
     refused: (op: LedgerOp, id = round, client?: number): Event => ({
       type: 'LedgerRefused',
       at: time,
@@ -89,6 +90,11 @@ function buildersAt(time: number) {
       message: 'no',
       ...(client === undefined ? {} : { client }),
     }),
+    dropped: (client: number, id = round): Event => ({ type: 'SlotDropped', at: time, roundId: id, client, by: 'ann' }),
+    closeOrdered: (id = round): Event => ({ type: 'CloseOrdered', at: time, roundId: id, by: 'ann' }),
+    paused: (by = 'ann'): Event => ({ type: 'RunPaused', at: time, by }),
+    resumed: (by = 'ann'): Event => ({ type: 'RunResumed', at: time, by }),
+    forgotten: (): Event => ({ type: 'RunForgotten', at: time, by: 'ann' }),
     /** A report of this moment. */
     told: (told: Told): Effect => ({ type: 'report', step: { run: 'r', at: time, ...told } as Step }),
     /** A report of this moment in round 0. */

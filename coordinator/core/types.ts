@@ -123,6 +123,8 @@ export type Event =
   /** Asked, the chain has no model of this client. */
   | { readonly type: 'ModelMissing'; readonly at: number; readonly roundId: string; readonly client: number }
   | { readonly type: 'GlobalStored'; readonly at: number; readonly roundId: string; readonly receipt: Receipt }
+  /** The server has measured a round's global model: the share (0 to 1) of what it held back that the model got right. */
+  | { readonly type: 'Measured'; readonly at: number; readonly roundId: string; readonly accuracy: number }
   /** The contract refused for good; network trouble is retried outside and never shows here. */
   | {
       readonly type: 'LedgerRefused';
@@ -132,7 +134,23 @@ export type Event =
       readonly client?: number;
       readonly code: string;
       readonly message: string;
-    };
+    }
+  // What an operator orders. `by`: the name of whose token it was.
+  /** The slot is taken from its holder, as if its lease were over. */
+  | {
+      readonly type: 'SlotDropped';
+      readonly at: number;
+      readonly roundId: string;
+      readonly client: number;
+      readonly by: string;
+    }
+  /** The round closes with those that arrived. */
+  | { readonly type: 'CloseOrdered'; readonly at: number; readonly roundId: string; readonly by: string }
+  /** Nobody is admitted until RunResumed; who is sending may finish. */
+  | { readonly type: 'RunPaused'; readonly at: number; readonly by: string }
+  | { readonly type: 'RunResumed'; readonly at: number; readonly by: string }
+  /** The coordinator lets go of a run that is over; the chain keeps what it has. */
+  | { readonly type: 'RunForgotten'; readonly at: number; readonly by: string };
 
 /** What must be done. The engine carries effects out in order; ledger effects of one run one after the other. */
 export type Effect =
@@ -162,6 +180,8 @@ export type Effect =
     }
   /** Ask the chain whether it has the model: answered by ModelStored or ModelMissing. */
   | { readonly type: 'checkModel'; readonly roundId: string; readonly client: number }
+  /** Drop all that is kept of the run. */
+  | { readonly type: 'forgetRun' }
   /** Tell people. Kept for history, sent to watchers, logged. */
   | { readonly type: 'report'; readonly step: Step }
   /** The event changed nothing, for this reason. Logged and counted, not kept. */
@@ -186,7 +206,11 @@ export type IgnoredReason =
   | 'round-not-complete'
   /** Too late for this round: it is closing or complete. */
   | 'round-over'
-  | 'nothing-due';
+  | 'nothing-due'
+  /** A round without a model cannot be closed: there would be nothing to aggregate. */
+  | 'nothing-arrived'
+  /** The run goes on, or the ledger owes it an answer. */
+  | 'not-finished';
 
 /** Why a round ended. */
 export type RoundEnd = 'all' | 'quorum' | 'superseded' | 'restarted';
@@ -254,6 +278,8 @@ export type Step = { readonly run: string; readonly at: number } & (
       readonly tx_id: string;
       readonly block: number | null;
     } & InRound)
+  /** `accuracy`: 0 to 1, as the server reported it. */
+  | ({ readonly step: 'measured'; readonly accuracy: number } & InRound)
   | ({
       readonly step: 'ledger-refused';
       readonly op: LedgerOp;
@@ -261,6 +287,17 @@ export type Step = { readonly run: string; readonly at: number } & (
       readonly code: string;
       readonly message: string;
     } & InRound)
+  /** What an operator ordered, and whose token it was. */
+  | ({
+      readonly step: 'slot-dropped';
+      readonly client: number;
+      readonly held_ms: number;
+      readonly by: string;
+    } & InRound)
+  | ({ readonly step: 'close-ordered'; readonly by: string } & InRound)
+  | { readonly step: 'run-paused'; readonly by: string }
+  | { readonly step: 'run-resumed'; readonly paused_ms: number; readonly by: string }
+  | { readonly step: 'run-forgotten'; readonly by: string }
 );
 
 interface InRound {
@@ -282,12 +319,16 @@ export interface ClientView {
   readonly client: number;
   readonly phase: ClientPhase;
   readonly offline: boolean;
+  /** Since when it is offline. */
+  readonly offline_at: number | null;
   /** 1 for the head of the queue; null when not waiting. */
   readonly place: number | null;
   readonly started_at: number;
   readonly ready_at: number | null;
   readonly admitted_at: number | null;
   readonly lease_until: number | null;
+  /** When its lease ran out, or was ended by an operator; null again once it is READY. */
+  readonly expired_at: number | null;
   readonly sent_at: number | null;
   readonly num_samples: number | null;
   readonly receipt: ReceiptView | null;
@@ -315,6 +356,14 @@ export interface RoundView {
   readonly deadline_at: number | null;
   readonly clients: readonly ClientView[];
   readonly global: ReceiptView | null;
+  /** Of the global model, 0 to 1, where the server reported it. */
+  readonly accuracy: number | null;
+}
+
+/** An operator's pause. */
+export interface PauseView {
+  readonly at: number;
+  readonly by: string;
 }
 
 /** One run as the API shows it. */
@@ -324,6 +373,8 @@ export interface RunView {
   readonly phase: 'idle' | 'running' | 'finished';
   readonly server_id: number;
   readonly server_offline: boolean;
+  /** Since when and by whom nobody is admitted; null: clients are admitted. */
+  readonly paused: PauseView | null;
   readonly config: RunConfig;
   /** Clients in the queue, head first. */
   readonly ready: readonly number[];

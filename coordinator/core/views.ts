@@ -30,7 +30,7 @@ export function grantOf({ round }: RunState, client: number): number | null {
 
 /** The run as the API shows it. Costs as much as the round has clients. Throws a RangeError before RunDefined. */
 export function viewRun(state: RunState): RunView {
-  const { run, generation, phase, config, round } = state;
+  const { run, generation, phase, paused, config, round } = state;
   if (config === null) throw new RangeError(`run ${run} has not been defined`);
   return {
     run,
@@ -38,6 +38,7 @@ export function viewRun(state: RunState): RunView {
     phase,
     server_id: config.serverId,
     server_offline: state.serverOffline,
+    paused,
     config,
     ready: round === null ? [] : queued(round),
     sending: round === null ? [] : holders(round),
@@ -66,6 +67,7 @@ export function viewRound(state: RunState, round: RoundState): RoundView {
       return record === undefined ? [] : viewClient(state, client, record, places.get(client) ?? null);
     }),
     global: viewReceipt(round.global),
+    accuracy: round.accuracy,
   };
 }
 
@@ -76,11 +78,13 @@ function viewClient(state: RunState, client: number, record: ClientRecord, place
     client,
     phase,
     offline: state.offline.has(client),
+    offline_at: state.offline.get(client) ?? null,
     place,
     started_at: record.startedAt,
     ready_at: kept?.at ?? record.readyAt,
     admitted_at: record.admittedAt,
     lease_until: record.leaseUntil,
+    expired_at: phase === 'training' ? record.expiredAt : null,
     sent_at: record.sentAt,
     num_samples: kept?.numSamples ?? record.numSamples,
     receipt: viewReceipt(record.receipt),

@@ -1,32 +1,27 @@
 /**
- * The whole federation of `fedfab demo`: the coordinator with its broker and its Fabric network, one FedML-style server
- * and some clients, each a process of its own, on real handwritten digits. Shows each round as it ends.
+ * The whole federation of `fedfab demo`: the coordinator with its Fabric network, and a cast of server and clients, each
+ * a process of its own, on real handwritten digits. Shows each round as it ends.
  */
-import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
-
-import { stringify } from 'yaml';
 
 import { ChainAudit, type ChainSummary } from '../chain-audit.ts';
 import { findChain, readChain } from '../chain.ts';
 import type { ReadyMessage } from '../commands/serve.ts';
 import type { Step } from '../core/types.ts';
-import { Child, type ChildOptions } from './child.ts';
-import type { ClientOptions } from './client.ts';
-import { readAllDigits, splitDigits, writeDigits } from './digits.ts';
-import type { DemoMessage, NodeOptions } from './node.ts';
+import type { Cast } from './cast.ts';
+import { Child } from './child.ts';
 import { prepareDemoFolder, releaseDemoFolder } from './place.ts';
 import { DemoRecord, longestWaits, percent, progressLine, tableHead, tableRow } from './record.ts';
-import type { ServerOptions } from './server.ts';
 import { readSteps } from './steps.ts';
 
 /** What is shown, and where. */
 export interface DemoOptions {
   readonly rounds: number;
-  readonly clients: number;
+  /** Who takes part. */
+  readonly cast: Cast;
   /** Everything lies here; emptied first when an earlier demo left it. */
   readonly dir: string;
   /** HTTP port; 0: a free one. */
@@ -36,19 +31,10 @@ export interface DemoOptions {
   readonly out: (line: string) => void;
   /** Rewrites the last line where that is possible; an empty text clears it. */
   readonly progress: (line: string) => void;
+  /** Of the coordinator. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signal: AbortSignal;
 }
-
-/** How the clients train. The seed makes split and training the same in every demo. */
-const training = { epochs: 1, batchSize: 32, learningRate: 0.05, seed: 20 };
-
-/** Where nothing has happened for so long, the demo has failed, in ms. */
-const patienceMs = 60_000;
-
-/** How much slower than the first the slowest client is made, and by how much each varies by chance, in ms. */
-const slowestMs = 900;
-const jitterMs = 120;
 
 /** Runs the demo to its end. Rejects with the reason when a part fails; every process is ended in either case. */
 export async function runDemo(options: DemoOptions): Promise<void> {
@@ -62,192 +48,82 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   }
 }
 
-/** Simulated slowness of each client in ms: the first not at all, the last the most, most of them close to the first. */
-export function slowness(clients: number): number[] {
-  return Array.from({ length: clients }, (_, index) =>
-    clients === 1 ? 0 : Math.round(slowestMs * (index / (clients - 1)) ** 3),
-  );
-}
-
 class Demo {
   readonly #options: DemoOptions;
-  readonly #children: Child[] = [];
   readonly #record = new DemoRecord();
   readonly #watching = new AbortController();
   readonly #runFinished = Promise.withResolvers<undefined>();
   readonly #stuck = Promise.withResolvers<never>();
-  readonly #run: string;
-  readonly #ids: readonly number[];
+  #coordinator: Child | null = null;
   #shown = 0;
   #timer: NodeJS.Timeout | undefined;
   #log: { readonly fd: number; readonly path: string } | null = null;
 
   constructor(options: DemoOptions) {
     this.#options = options;
-    // On a network that outlives the demo each demo is a run of its own.
-    this.#run = options.ledger === null ? 'demo' : `demo-${randomBytes(4).toString('hex')}`;
-    this.#ids = Array.from({ length: options.clients }, (_, index) => index + 1);
     this.#stuck.promise.catch(() => undefined);
   }
 
   async run(): Promise<void> {
-    const { out, dir, clients, rounds, ledger } = this.#options;
+    const { out, dir, rounds, ledger, cast } = this.#options;
     const began = performance.now();
-    out(`FedFab demo: ${rounds} rounds with ${clients} clients, each a process of its own.`);
-    out(
-      `Starting the coordinator with an MQTT broker and ${ledger === null ? 'a Fabric network' : 'your Fabric network'} …`,
-    );
-    const starting = this.#startCoordinator();
-    const shares = this.#dealDigits();
-    const service = await this.#unlessFailed(starting);
+    out(`FedFab demo: ${rounds} rounds of ${cast.title}.`);
+    const flags = await this.#unlessFailed(cast.prepare());
+    out(`Starting the coordinator with ${ledger === null ? 'a Fabric network' : 'your Fabric network'} …`);
+    const service = await this.#unlessFailed(this.#startCoordinator(flags));
+    out(`  watch it live: ${service.httpUrl}/`);
     out(`  HTTP ${service.httpUrl}   MQTT ${service.mqttUrl}   log ${shown(join(dir, 'coordinator.log'))}`);
-    const node = { run: this.#run, mqttUrl: service.mqttUrl, httpUrl: service.httpUrl, rounds };
-    const slow = slowness(clients);
-    out(
-      `  digits for client ${this.#ids.map((id, index) => `${id}: ${shares[index] ?? 0}`).join(', ')}; held back for the measure: ${shares.at(-1) ?? 0}`,
-    );
-    out(`  speeds are simulated: training takes ${slow.join(', ')} ms longer, and up to ${jitterMs} ms more by chance`);
+    for (const line of cast.describe()) out(`  ${line}`);
     void this.#watch(service.httpUrl);
-    await this.#unlessFailed(this.#startClients(node, slow));
+    const onAccuracy = (round: number | null, accuracy: number): void => {
+      this.#record.measured(round, accuracy);
+      this.#show();
+    };
+    await this.#unlessFailed(cast.start({ service, onAccuracy }));
     out('');
-    out(tableHead(clients));
-    const server = this.#startServer(node);
-    await this.#unlessFailed(Promise.all([server.done, ...this.#clients.map((client) => client.done)]));
-    await this.#unlessFailed(this.#runFinished.promise);
+    out(tableHead(cast.clients.length));
+    this.#show();
+    await this.#unlessFailed(Promise.all([cast.done, this.#runFinished.promise]));
     this.#options.progress('');
     await this.end();
     this.#summarize((performance.now() - began) / 1000);
   }
 
-  get #clients(): readonly Child[] {
-    return this.#children.filter(({ name }) => name.startsWith('client'));
-  }
-
-  /** Ends every process, the coordinator last. Idempotent. */
+  /** Ends every process, the coordinator after those who need it. Idempotent. */
   async end(): Promise<void> {
     this.#watching.abort();
     clearTimeout(this.#timer);
-    const [coordinator, ...nodes] = this.#children;
-    await Promise.all(nodes.map((child) => child.end()));
-    await coordinator?.end();
+    await this.#options.cast.end();
+    await this.#coordinator?.end();
+    await this.#options.cast.close();
     if (this.#log !== null) {
       closeSync(this.#log.fd);
       this.#log = null;
     }
   }
 
-  #startCoordinator(): Promise<ReadyMessage> {
-    const { dir, port, ledger } = this.#options;
+  #startCoordinator(castFlags: readonly string[]): Promise<ReadyMessage> {
+    const { dir, port, ledger, env } = this.#options;
     const path = join(dir, 'coordinator.log');
     this.#log = { fd: openSync(path, 'a'), path };
-    const fedml = join(dir, 'fedml_config.yaml');
-    writeFileSync(fedml, this.#fedmlYaml());
     const { promise, resolve: ready } = Promise.withResolvers<ReadyMessage>();
     const flags = [
-      ['--fedml-config', fedml],
-      ['--data-dir', dir],
-      ['--http-port', String(port)],
-      ['--broker-port', '0'],
-      ['--log-format', 'json'],
-      ...(ledger === null ? [] : [['--ledger-profile', resolve(ledger)]]),
-    ].flat();
-    const child = this.#newChild('the coordinator', '../cli.ts', ['serve', ...flags], this.#log);
+      ...castFlags,
+      ...['--data-dir', dir],
+      ...['--http-port', String(port)],
+      ...['--log-format', 'json'],
+      ...(ledger === null ? [] : ['--ledger-profile', resolve(ledger)]),
+    ];
+    const module = fileURLToPath(new URL('../cli.ts', import.meta.url));
+    const log = this.#log;
+    const child = new Child({ name: 'the coordinator', module, args: ['serve', ...flags], cwd: dir, env, log });
+    this.#coordinator = child;
     child.start((message) => ready(message as ReadyMessage));
     return promise;
   }
 
-  /** What a user of FedML has anyway, and the coordinator reads. */
-  #fedmlYaml(): string {
-    const { rounds, clients } = this.#options;
-    const { epochs, batchSize, learningRate, seed } = training;
-    return stringify({
-      common_args: { training_type: 'cross_silo', using_mlops: false, random_seed: seed, run_id: this.#run },
-      train_args: {
-        client_id_list: JSON.stringify(this.#ids),
-        client_num_in_total: clients,
-        client_num_per_round: clients,
-        comm_round: rounds,
-        epochs,
-        batch_size: batchSize,
-        learning_rate: learningRate,
-      },
-    });
-  }
-
-  /** Writes each client's digits to its file, and those held back; resolves to how many each has, held back last. */
-  #dealDigits(): number[] {
-    const { heldBack, shares } = splitDigits(readAllDigits(), this.#options.clients, training.seed);
-    shares.forEach((share, index) => writeDigits(this.#digits(`client-${index + 1}`), share));
-    writeDigits(this.#digits('held-back'), heldBack);
-    return [...shares, heldBack].map(({ count }) => count);
-  }
-
-  #digits(name: string): string {
-    return join(this.#options.dir, 'digits', `${name}.bin`);
-  }
-
-  async #startClients(node: NodeOptions, slow: readonly number[]): Promise<void> {
-    const online = this.#ids.map((id, index) => {
-      const { promise, resolve: isOnline } = Promise.withResolvers<undefined>();
-      const options: ClientOptions = {
-        ...node,
-        ...training,
-        client: id,
-        digits: this.#digits(`client-${id}`),
-        slowMs: slow[index] ?? 0,
-        jitterMs,
-        seed: training.seed + id * 1000,
-      };
-      const child = this.#newChild(`client ${id}`, './client.ts', [JSON.stringify(options)], null);
-      this.#startNode(child, () => isOnline(undefined));
-      return promise;
-    });
-    await Promise.all(online);
-  }
-
-  #startServer(node: NodeOptions): Child {
-    const options: ServerOptions = { ...node, clients: this.#ids, heldBack: this.#digits('held-back') };
-    const child = this.#newChild('the server', './server.ts', [JSON.stringify(options)], null);
-    this.#startNode(child, () => undefined);
-    return child;
-  }
-
-  #startNode(child: Child, onOnline: () => void): void {
-    child.start((received) => {
-      const message = received as DemoMessage;
-      switch (message.type) {
-        case 'online':
-          onOnline();
-          break;
-        case 'accuracy':
-          this.#record.measured(message.round, message.accuracy);
-          this.#show();
-          break;
-        case 'failed':
-          child.fail(message.message);
-          break;
-        case 'done':
-          break;
-      }
-    });
-  }
-
-  #newChild(name: string, module: string, args: readonly string[], log: ChildOptions['log']): Child {
-    const child = new Child({
-      name,
-      module: fileURLToPath(new URL(module, import.meta.url)),
-      args,
-      // Neither a fedfab.yaml of the folder that the demo is started in nor FEDFAB_* are meant for it.
-      cwd: this.#options.dir,
-      env: Object.fromEntries(Object.entries(this.#options.env).filter(([key]) => !key.startsWith('FEDFAB_'))),
-      log,
-    });
-    this.#children.push(child);
-    return child;
-  }
-
   async #watch(httpUrl: string): Promise<void> {
-    for await (const step of readSteps(httpUrl, this.#run, this.#watching.signal)) {
+    for await (const step of readSteps(httpUrl, this.#options.cast.run, this.#watching.signal)) {
       this.#take(step);
     }
   }
@@ -262,12 +138,12 @@ class Demo {
 
   /** Prints the rounds that have ended since, and how the one that is on stands. */
   #show(): void {
-    const { out, progress } = this.#options;
+    const { out, progress, cast } = this.#options;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      const last = progressLine(this.#record, this.#ids);
-      this.#stuck.reject(new Error(`nothing has happened for ${patienceMs / 1000} s; last seen: ${last}`));
-    }, patienceMs);
+      const last = progressLine(this.#record, this.#options.cast.clients);
+      this.#stuck.reject(new Error(`nothing has happened for ${cast.patienceMs / 1000} s; last seen: ${last}`));
+    }, cast.patienceMs);
     for (
       let record = this.#record.finished(this.#shown);
       record !== null;
@@ -278,7 +154,7 @@ class Demo {
       this.#shown += 1;
     }
     if (this.#shown < this.#options.rounds) {
-      progress(progressLine(this.#record, this.#ids));
+      progress(progressLine(this.#record, this.#options.cast.clients));
     }
   }
 
@@ -292,7 +168,7 @@ class Demo {
       stop();
     }
     try {
-      const failures = this.#children.map((child) => child.failed);
+      const failures = [this.#coordinator?.failed, this.#options.cast.failed].filter((one) => one !== undefined);
       return await Promise.race([promise, this.#stuck.promise, stopped.promise, ...failures]);
     } finally {
       signal.removeEventListener('abort', stop);
@@ -300,13 +176,14 @@ class Demo {
   }
 
   #summarize(seconds: number): void {
-    const { out, dir, ledger } = this.#options;
+    const { out, dir, ledger, cast } = this.#options;
     const record = this.#record;
     const end = record.rounds.at(-1)?.accuracy ?? null;
     const waits = longestWaits(record, 3);
     out('');
     out(`${this.#shown} rounds and ${record.uploads} uploads in ${seconds.toFixed(1)} s.`);
-    out(`Accuracy on held-back digits: ${percent(record.firstAccuracy)} untrained, ${percent(end)} at the end.`);
+    const untrained = record.firstAccuracy === null ? '' : `${percent(record.firstAccuracy)} untrained, `;
+    out(`Accuracy on held-back digits: ${untrained}${percent(end)} at the end.`);
     out(
       `Order of READY kept in every round: ${record.orderKept ? 'yes' : 'NO'}; most clients sending at once: ${record.mostSending}.`,
     );
@@ -314,7 +191,7 @@ class Demo {
     if (ledger === null) {
       out(chainLine(dir));
     }
-    const where = ledger === null ? `--dir ${shown(dir)}` : `--ledger ${shown(resolve(ledger))} --run ${this.#run}`;
+    const where = ledger === null ? `--dir ${shown(dir)}` : `--ledger ${shown(resolve(ledger))} --run ${cast.run}`;
     out('');
     out('Look at what is on the chain:');
     out(`  npm run fedfab -- inspect ${where}`);

@@ -24,7 +24,7 @@ describe('the folder of a demo', () => {
     releaseDemoFolder(place);
     prepareDemoFolder(place);
     expect(existsSync(join(place, 'left'))).toBe(false);
-    expect(existsSync(join(place, 'digits'))).toBe(true);
+    expect(existsSync(join(place, 'fedfab-demo.json'))).toBe(true);
   });
 
   test('with anything else in it is left alone', () => {

@@ -12,7 +12,7 @@ export function prepareDemoFolder(dir: string): void {
     refuseForeign(dir);
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
-  mkdirSync(join(dir, 'digits'), { recursive: true });
+  mkdirSync(dir, { recursive: true });
   writeFileSync(join(dir, marker), JSON.stringify({ pid: process.pid }));
 }
 

@@ -58,8 +58,9 @@ async function runServer(options: ServerOptions): Promise<void> {
   for (let round = 0; round < rounds; round += 1) {
     const roundId = await received(options, round);
     parameters = await aggregate(options, roundId);
-    await tell({ type: 'accuracy', round, accuracy: accuracy(parameters, heldBack) });
-    await handOver(options, roundId, parameters);
+    const measured = accuracy(parameters, heldBack);
+    await tell({ type: 'accuracy', round, accuracy: measured });
+    await handOver(options, roundId, parameters, measured);
     const modelParams = Array.from(parameters);
     await toAll((client) => encodeSync({ run, server: serverId, client, modelParams }));
   }
@@ -156,8 +157,13 @@ async function aggregate(options: ServerOptions, roundId: string): Promise<Float
   return federatedAverage(parts);
 }
 
-async function handOver(options: NodeOptions, roundId: string, parameters: Float32Array): Promise<void> {
-  await call(`${roundsUrl(options)}/${encodeURIComponent(roundId)}/global`, {
+async function handOver(
+  options: NodeOptions,
+  roundId: string,
+  parameters: Float32Array,
+  measured: number,
+): Promise<void> {
+  await call(`${roundsUrl(options)}/${encodeURIComponent(roundId)}/global?accuracy=${measured}`, {
     method: 'PUT',
     headers: { 'content-type': parametersType },
     body: Buffer.from(encodeParameters(parameters)),

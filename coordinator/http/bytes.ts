@@ -58,8 +58,8 @@ function isMediaType(text: string): boolean {
   return text.length <= mediaTypeLimit && mediaTypePattern.test(text);
 }
 
-/** Weak comparison of RFC 9110, 13.1.2. */
-function isKnown(condition: string | undefined, etag: string): boolean {
+/** Does `If-None-Match` name this? Weak comparison of RFC 9110, 13.1.2. */
+export function isKnown(condition: string | undefined, etag: string): boolean {
   if (condition === undefined) return false;
   if (condition.trim() === '*') return true;
   return condition.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag);

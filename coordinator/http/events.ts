@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { FedfabError } from '../errors.ts';
 import type { FeedItem } from '../service.ts';
-import { idSchema, query } from './parameters.ts';
+import { idSchema, integer, query } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { RouteContext, RouteSpec } from './route.ts';
 
@@ -12,7 +12,7 @@ const retryMs = 2000;
 
 /** The one route of the feed. */
 export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext): readonly RouteSpec[] {
-  const route = defineRoute<{ Querystring: { run?: string; last_event_id?: number } }>({
+  const route = defineRoute<{ Querystring: { run?: string; last_event_id?: number; recent?: number } }>({
     method: 'GET',
     path: '/v1/events',
     operationId: 'watchEvents',
@@ -31,6 +31,7 @@ export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext)
         maximum: Number.MAX_SAFE_INTEGER,
         description: 'As the header, for a first connection; the header wins',
       },
+      recent: integer(0, 500, 0, 'Without a place to go on after: how many past steps come first, of all runs'),
     }),
     requestHeaders: {
       'last-event-id': { description: 'The last id that was seen', schema: { type: 'integer', minimum: 0 } },
@@ -47,7 +48,7 @@ export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext)
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
       const signal = AbortSignal.any([gone.signal, closing]);
-      const feed = coordinator.feed(after, signal);
+      const feed = coordinator.feed(after, signal, request.query.recent);
       const stream = Readable.from(frames(feed, request.query.run, heartbeatMs), { objectMode: false });
       stream.on('error', (err) => request.log.error({ err }, 'event stream failed'));
       return reply.headers({ 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' }).send(stream);

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { RoundView, RunView, Step } from '../core/types.ts';
 import { FedfabError } from '../errors.ts';
-import type { GlobalReceipt, ModelReceipt, StoredModel } from '../ledger/port.ts';
+import type { GlobalReceipt, LedgerTip, ModelReceipt, StoredModel } from '../ledger/port.ts';
 import type { Coordinator, FeedItem, Health, Received, ServiceState } from '../service.ts';
 
 type Method = Exclude<keyof Coordinator, 'state'>;
@@ -83,6 +83,14 @@ export class FakeCoordinator implements Coordinator {
     return Promise.resolve({ receipt: { ...receipt, mediaType, roundId, numSamples }, existed: this.existed });
   }
 
+  putInitialGlobal(
+    global: Parameters<Coordinator['putInitialGlobal']>[0],
+  ): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
+    this.#called('putInitialGlobal', [global]);
+    const receipt = { ...sampleGlobal(global.bytes), roundId: null, roundIdx: null };
+    return Promise.resolve({ receipt, existed: this.existed });
+  }
+
   putGlobal(global: Parameters<Coordinator['putGlobal']>[0]): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
     this.#called('putGlobal', [global]);
     return Promise.resolve({ receipt: sampleGlobal(global.bytes), existed: this.existed });
@@ -112,13 +120,44 @@ export class FakeCoordinator implements Coordinator {
     });
   }
 
+  dropSlot(order: Parameters<Coordinator['dropSlot']>[0]): Promise<RunView> {
+    this.#called('dropSlot', [order]);
+    return Promise.resolve(this.run(order.run));
+  }
+
+  closeRound(order: Parameters<Coordinator['closeRound']>[0]): Promise<RunView> {
+    this.#called('closeRound', [order]);
+    return Promise.resolve(this.run(order.run));
+  }
+
+  pause(order: Parameters<Coordinator['pause']>[0]): Promise<RunView> {
+    this.#called('pause', [order]);
+    return Promise.resolve(this.run(order.run));
+  }
+
+  resume(order: Parameters<Coordinator['resume']>[0]): Promise<RunView> {
+    this.#called('resume', [order]);
+    return Promise.resolve(this.run(order.run));
+  }
+
+  forget(order: Parameters<Coordinator['forget']>[0]): Promise<void> {
+    this.#called('forget', [order]);
+    return Promise.resolve();
+  }
+
+  ledgerTip(count: number): Promise<LedgerTip> {
+    this.#called('ledgerTip', [count]);
+    const transactions = [{ txId: 'ab'.repeat(32), code: 'VALID', event: 'ModelAdded' }];
+    return Promise.resolve({ peer: 'peer0.org1.fedfab.com', height: 6, blocks: [{ number: 5, transactions }] });
+  }
+
   invokeChaincode(fn: string, args: readonly string[], choice: object): Promise<string> {
     this.#called('invokeChaincode', [fn, args, choice]);
     return Promise.resolve(this.result);
   }
 
-  feed(afterId: number | null, signal: AbortSignal): AsyncIterable<FeedItem> {
-    this.#called('feed', [afterId]);
+  feed(afterId: number | null, signal: AbortSignal, recent = 0): AsyncIterable<FeedItem> {
+    this.#called('feed', recent === 0 ? [afterId] : [afterId, recent]);
     return this.#feed(afterId, signal);
   }
 
@@ -186,17 +225,20 @@ function sampleRound(): RoundView {
         client: 1,
         phase: 'sent',
         offline: false,
+        offline_at: null,
         place: null,
         started_at: 1,
         ready_at: 2,
         admitted_at: 3,
         lease_until: null,
+        expired_at: null,
         sent_at: 4,
         num_samples: 9,
         receipt,
       },
     ],
     global: null,
+    accuracy: null,
   };
 }
 
@@ -207,6 +249,7 @@ function sampleRun(run: string): RunView {
     phase: 'running',
     server_id: 0,
     server_offline: false,
+    paused: null,
     config: {
       run,
       serverId: 0,

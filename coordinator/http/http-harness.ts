@@ -46,7 +46,7 @@ export async function newHarness(options: Partial<HttpOptions> = {}, routes: str
     for (const method of [route.method].flat()) routes.push(`${method} ${route.url}`);
   });
   await app.ready();
-  const document = (await app.inject('/openapi.json')).json<OpenApiDocument>();
+  const document = await documentOf({ coordinator, log, bodyLimit: 1000, version: '1.2.3', ...options });
   const check = documentCheck(document);
   return {
     app,
@@ -60,6 +60,14 @@ export async function newHarness(options: Partial<HttpOptions> = {}, routes: str
     },
     close: () => app.close(),
   };
+}
+
+/** The same server's document, whoever may come in. */
+async function documentOf(options: HttpOptions): Promise<OpenApiDocument> {
+  const twin = buildHttp({ ...options, access: undefined });
+  const document = (await twin.inject('/openapi.json')).json<OpenApiDocument>();
+  await twin.close();
+  return document;
 }
 
 type Check = (request: TestRequest, response: LightMyRequestResponse) => void;

@@ -8,6 +8,7 @@ import type { ModelParams, RoundParams } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { HeaderSpec, RouteContext, RouteSpec } from './route.ts';
 import { nullable, schemaRef } from './schemas.ts';
+import { bearerToken } from './security.ts';
 import { modelReceiptWire } from './wire.ts';
 
 /** Request headers by which a client may have its bytes checked. */
@@ -45,7 +46,7 @@ function putModel({ coordinator, readBody }: RouteContext): RouteSpec {
       },
     }),
     requestHeaders: digestHeaders,
-    bearer: true,
+    access: 'upload',
     body: { kind: 'bytes', description: 'The model, kept byte for byte with its Content-Type' },
     responses: {
       200: { description: 'The very same model was on the chain already', content },
@@ -144,8 +145,4 @@ function getModel({ coordinator }: RouteContext): RouteSpec {
 export function checkUpload(bytes: Uint8Array, request: FastifyRequest): void {
   if (bytes.length === 0) throw new FedfabError('bad_request', 'The body is empty: send the model in it');
   checkDigest(bytes, [request.headers['content-digest']?.toString(), request.headers['digest']?.toString()]);
-}
-
-function bearerToken(request: FastifyRequest): string | null {
-  return /^Bearer +([\w.~+/-]+=*) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
 }

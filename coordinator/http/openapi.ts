@@ -2,11 +2,20 @@
 import { errorCatalogue } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { problemType } from './problem.ts';
+import { accessOf } from './route.ts';
 import type { HeaderSpec, ObjectSchema, ResponseSpec, RouteSpec } from './route.ts';
 import { componentSchemas, schemaRef } from './schemas.ts';
+import type { Access } from './security.ts';
 
 /** What any route may answer with. */
-const everywhere: readonly ErrorCode[] = ['bad_request', 'forbidden_origin', 'internal', 'not_ready'];
+const everywhere: readonly ErrorCode[] = [
+  'bad_request',
+  'forbidden_origin',
+  'too_many_requests',
+  'internal',
+  'not_ready',
+];
+const withToken: readonly ErrorCode[] = ['bad_token', 'no_right'];
 const withBody: readonly ErrorCode[] = ['body_timeout', 'too_large', 'unsupported_media_type'];
 
 /** Makes the document. `url`: where people reach the API, or `/`. */
@@ -31,6 +40,11 @@ export function openApiDocument(routes: readonly RouteSpec[], version: string, u
       schemas: componentSchemas,
       securitySchemes: {
         uploadToken: { type: 'http', scheme: 'bearer', description: 'The `upload_token` of START; one use' },
+        accessToken: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'A token of `access.tokens`; where none is configured, none is needed',
+        },
       },
     },
   };
@@ -47,7 +61,7 @@ function operation(route: RouteSpec): object {
     tags: [route.tag],
     summary: route.summary,
     ...(route.description === undefined ? {} : { description: route.description }),
-    ...(route.bearer === true ? { security: [{ uploadToken: [] }] } : {}),
+    ...securityOf(accessOf(route)),
     parameters: [
       ...parameters('path', route.params),
       ...parameters('query', route.query),
@@ -56,6 +70,12 @@ function operation(route: RouteSpec): object {
     ...(route.body === undefined ? {} : { requestBody: requestBody(route.body) }),
     responses: answers(route),
   };
+}
+
+/** By OpenAPI 3.1 the list of a bearer token names the roles that it needs. */
+function securityOf(access: Access): object {
+  if (access === 'open') return { security: [] };
+  return { security: [access === 'upload' ? { uploadToken: [] } : { accessToken: [access] }] };
 }
 
 function parameters(place: 'path' | 'query', schema: ObjectSchema | undefined): readonly object[] {
@@ -103,7 +123,12 @@ interface Answer {
 
 /** One problem answer per status, naming the codes behind it. */
 function problemAnswers(route: RouteSpec): ReadonlyMap<string, Answer> {
-  const codes = [...everywhere, ...(route.body === undefined ? [] : withBody), ...route.errors];
+  const codes = [
+    ...everywhere,
+    ...(['open', 'upload'].includes(accessOf(route)) ? [] : withToken),
+    ...(route.body === undefined ? [] : withBody),
+    ...route.errors,
+  ];
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of new Set(codes)) {
     const { status } = errorCatalogue[code];

@@ -35,6 +35,8 @@ export function problemHeaders(error: FedfabError): Readonly<Record<string, stri
       return { 'www-authenticate': 'Bearer realm="fedfab"' };
     case 'method_not_allowed':
       return typeof error.facts['allow'] === 'string' ? { allow: error.facts['allow'] } : {};
+    case 'too_many_requests':
+      return { 'retry-after': String(error.facts['retry_after_s'] ?? 1) };
     case 'ledger_unavailable':
     case 'not_ready':
       return { 'retry-after': '5' };
@@ -43,18 +45,38 @@ export function problemHeaders(error: FedfabError): Readonly<Record<string, stri
   }
 }
 
-/** Headers of every answer: what is told is state, it is never to be guessed at, and never run by a browser. */
+/**
+ * Headers of every answer: what is told is state, never to be kept, guessed at, framed, or run by a browser. There is no
+ * CORS header: pages of other origins may read nothing. The page's own routes say what it may load.
+ */
 export const safeHeaders: Readonly<Record<string, string>> = {
   'x-content-type-options': 'nosniff',
   'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
 };
 
+/** Refusals by which somebody may be trying the doors. */
+export const suspicious: readonly ErrorCode[] = ['bad_token', 'no_right', 'too_many_requests', 'forbidden_origin'];
+
 /** Answers with the problem document of any error, and logs it: 5xx with its cause, refusals with their reason. */
-export function sendProblem(thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+export function sendProblem(
+  thrown: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  refused: (code: ErrorCode) => void,
+): FastifyReply {
   const error = asFedfabError(thrown, request.id);
+  refused(error.code);
   const path = pathOf(request);
   const facts = { code: error.code, status: error.status, method: request.method, path: shorten(path) };
-  if (error.status >= 500) {
+  if (suspicious.includes(error.code)) {
+    // Told once for each address and minute (`failure-log.ts`): whoever tries doors must not fill the disk by the log.
+    request.log.debug({ ...facts, reason: shorten(error.message) }, 'http request refused');
+  } else if (error.status >= 500) {
     request.log.error({ ...facts, facts: error.facts, err: thrown }, 'http request failed');
   } else {
     request.log.info({ ...facts, facts: error.facts, reason: shorten(error.message) }, 'http request refused');

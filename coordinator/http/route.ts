@@ -5,6 +5,7 @@
 import type { FastifyReply, FastifyRequest, RouteGenericInterface } from 'fastify';
 import type { ErrorCode } from '../errors.ts';
 import type { Coordinator } from '../service.ts';
+import type { Access, Doorkeeper } from './security.ts';
 
 /** A JSON Schema (2020-12, the dialect of OpenAPI 3.1). */
 export type Schema = Readonly<Record<string, unknown>>;
@@ -37,7 +38,7 @@ export interface ResponseSpec {
 
 /** One route. `path` is in fastify's form (`/v1/runs/:run`). HEAD comes with every GET unless `head` is false. */
 export interface RouteSpec<G extends RouteGenericInterface = RouteGenericInterface> {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly operationId: string;
   readonly tag: string;
@@ -47,7 +48,8 @@ export interface RouteSpec<G extends RouteGenericInterface = RouteGenericInterfa
   readonly params?: ObjectSchema;
   readonly query?: ObjectSchema;
   readonly requestHeaders?: Readonly<Record<string, HeaderSpec>>;
-  readonly bearer?: true;
+  /** What it asks for, where that is not what `accessOf` makes of its method. */
+  readonly access?: Access;
   readonly body?: BodySpec;
   readonly responses: Readonly<Record<number, ResponseSpec>>;
   /** Codes beside those that every route may answer with. */
@@ -65,10 +67,21 @@ export interface RouteContext {
   readonly heartbeatMs: number;
   /** Aborts when the server begins to close. */
   readonly closing: AbortSignal;
+  /** Knows who sends a request. */
+  readonly keeper: Doorkeeper;
+  /** `/readyz` and `/metrics` ask for no token. */
+  readonly openHealth: boolean;
   /** Prometheus text, or null where there are no metrics. */
   readonly metrics: (() => Promise<string>) | null;
   /** Reads the body of a route of kind `bytes`. Rejects with `too_large`, `body_timeout`, `bad_request`. */
   readonly readBody: (request: FastifyRequest) => Promise<Buffer>;
+}
+
+/** What a route asks for: to look, a reader; to change, a server; to drop, an operator; unless it says otherwise. */
+export function accessOf({ access, method }: RouteSpec): Access {
+  if (access !== undefined) return access;
+  if (method === 'GET') return 'reader';
+  return method === 'DELETE' ? 'operator' : 'server';
 }
 
 /** Gives a route its types: what its schemas have checked is what the handler sees. */

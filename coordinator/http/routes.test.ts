@@ -329,7 +329,26 @@ describe('global model', () => {
     expect((await harness.inject(put)).statusCode).toBe(200);
   });
 
+  it('may be the one that the run begins with', async () => {
+    const url = '/v1/runs/a1/global';
+    const response = await harness.inject({ ...put, url });
+    expect(response.statusCode).toBe(201);
+    expect(response.json()).toMatchObject({ round_id: null, round_idx: null, run: 'a1', size: 3 });
+    const bytes = Buffer.from('sum');
+    expect(called('putInitialGlobal')).toEqual([[{ run: 'a1', bytes, mediaType: 'text/plain' }]]);
+    harness.coordinator.existed = true;
+    expect((await harness.inject({ ...put, url })).statusCode).toBe(200);
+    expect((await harness.inject({ ...put, url: '/v1/runs/zz/global' })).statusCode).toBe(404);
+  });
+
+  it('comes with what the server measured of it', async () => {
+    await harness.inject({ ...put, url: `${put.url}?accuracy=0.875` });
+    expect(called('putGlobal')).toMatchObject([[{ accuracy: 0.875 }]]);
+  });
+
   it.each([
+    ['with an accuracy above 1', { ...put, url: `${put.url}?accuracy=87.5` }, 400, 'bad_request'],
+    ['with an accuracy that is no number', { ...put, url: `${put.url}?accuracy=good` }, 400, 'bad_request'],
     ['of an unknown run', { ...put, url: '/v1/runs/zz/rounds/0123/global' }, 404, 'unknown_run'],
     ['that is empty', { ...put, payload: '' }, 400, 'bad_request'],
     ['that is too large', { ...put, payload: 'x'.repeat(1001) }, 413, 'too_large'],

@@ -6,6 +6,7 @@ import type { ClientView, ReceiptView, RoundView, RunConfig, RunView, Step } fro
 import { errorCatalogue } from '../errors.ts';
 import type { GatewayHealth } from '../ledger/port.ts';
 import type { Health, Received } from '../service.ts';
+import type { LedgerTipWire } from './ledger.ts';
 import type { Schema } from './route.ts';
 import type { GlobalReceiptWire, ModelReceiptWire } from './wire.ts';
 
@@ -19,6 +20,8 @@ const time: Schema = { type: 'integer', description: 'Milliseconds since the Uni
 const duration: Schema = { type: 'integer', minimum: 0, description: 'Milliseconds' };
 const instant: Schema = { type: 'string', description: "ISO 8601, the transaction's own time" };
 const size: Schema = { ...count, description: 'Bytes' };
+/** A share, as servers measure it. */
+export const accuracySchema: Schema = { type: 'number', minimum: 0, maximum: 1, description: '0 to 1' };
 const block: Schema = { type: ['integer', 'null'], description: 'Null where the block is not known' };
 
 const receiptFields = { digest: sha256, size, media_type: text, tx_id: text, block };
@@ -55,11 +58,13 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     client,
     phase: { type: 'string', enum: ['training', 'ready', 'sending', 'sent'] },
     offline: flag,
+    offline_at: nullable(time),
     place: nullable({ type: 'integer', minimum: 1, description: '1 for the head of the queue' }),
     started_at: time,
     ready_at: nullable(time),
     admitted_at: nullable(time),
     lease_until: nullable(time),
+    expired_at: nullable(time),
     sent_at: nullable(time),
     num_samples: nullable(count),
     receipt: nullable(schemaRef('ReceiptView')),
@@ -76,6 +81,7 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     deadline_at: nullable(time),
     clients: { type: 'array', items: schemaRef('ClientView') },
     global: nullable(schemaRef('ReceiptView')),
+    accuracy: nullable(accuracySchema),
   }),
   RunView: view<RunView>({
     run: text,
@@ -83,6 +89,12 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     phase: { type: 'string', enum: ['idle', 'running', 'finished'] },
     server_id: { type: 'integer' },
     server_offline: flag,
+    paused: nullable({
+      type: 'object',
+      description: 'Since when and by whom nobody is admitted',
+      properties: { at: time, by: text },
+      required: ['at', 'by'],
+    }),
     config: schemaRef('RunConfig'),
     ready: { ...clientList, description: 'The queue, head first' },
     sending: { ...clientList, description: 'Clients that may upload now' },
@@ -128,6 +140,20 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     gateways: { type: 'array', items: schemaRef('GatewayHealth') },
     journal: { type: 'object', properties: { ok: flag, error: nullable(text) }, required: ['ok', 'error'] },
   }),
+  LedgerTip: view<LedgerTipWire>({
+    peer: { type: 'string', description: 'Who says so' },
+    height: count,
+    blocks: { type: 'array', description: 'Newest first', items: schemaRef('LedgerBlock') },
+  }),
+  LedgerBlock: view<LedgerTipWire['blocks'][number]>({
+    number: count,
+    transactions: { type: 'array', items: schemaRef('LedgerTransaction') },
+  }),
+  LedgerTransaction: view<LedgerTipWire['blocks'][number]['transactions'][number]>({
+    tx_id: { type: 'string', description: 'Empty for a configuration transaction' },
+    code: { type: 'string', description: "Fabric's TxValidationCode; `VALID` counts" },
+    event: nullable({ type: 'string', description: "The contract's event" }),
+  }),
   Step: {
     type: 'object',
     description: 'One step of the protocol; further members by its kind',
@@ -168,7 +194,13 @@ function stepNames(): readonly string[] {
     online: true,
     'round-complete': true,
     'global-stored': true,
+    measured: true,
     'ledger-refused': true,
+    'slot-dropped': true,
+    'close-ordered': true,
+    'run-paused': true,
+    'run-resumed': true,
+    'run-forgotten': true,
   };
   return Object.keys(names);
 }

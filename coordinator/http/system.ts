@@ -12,10 +12,12 @@ export function systemRoutes(context: RouteContext, document: () => object): rea
 }
 
 function healthz({ coordinator, version }: RouteContext): RouteSpec {
+  const startedAt = Math.round(performance.timeOrigin);
   return defineRoute({
     method: 'GET',
     path: '/healthz',
     operationId: 'getLiveness',
+    access: 'open',
     tag: 'system',
     summary: 'The process is alive',
     query: noQuery,
@@ -25,23 +27,29 @@ function healthz({ coordinator, version }: RouteContext): RouteSpec {
         content: {
           'application/json': {
             type: 'object',
-            properties: { status: { const: 'ok' }, state: { type: 'string' }, version: { type: 'string' } },
-            required: ['status', 'state', 'version'],
+            properties: {
+              status: { const: 'ok' },
+              state: { type: 'string' },
+              version: { type: 'string' },
+              started_at: { type: 'integer', description: 'When this process started, ms since the Unix epoch' },
+            },
+            required: ['status', 'state', 'version', 'started_at'],
           },
         },
       },
     },
     errors: [],
-    handler: () => ({ status: 'ok', state: coordinator.state, version }),
+    handler: () => ({ status: 'ok', state: coordinator.state, version, started_at: startedAt }),
   });
 }
 
-function readyz({ coordinator }: RouteContext): RouteSpec {
+function readyz({ coordinator, openHealth }: RouteContext): RouteSpec {
   const content = { 'application/json': schemaRef('Health') };
   return defineRoute({
     method: 'GET',
     path: '/readyz',
     operationId: 'getReadiness',
+    access: openHealth ? 'open' : 'reader',
     tag: 'system',
     summary: 'Every part can do its work',
     query: noQuery,
@@ -62,6 +70,7 @@ function metrics(context: RouteContext): RouteSpec {
     method: 'GET',
     path: '/metrics',
     operationId: 'getMetrics',
+    access: context.openHealth ? 'open' : 'reader',
     tag: 'system',
     summary: 'Measurements in the text format of Prometheus, where they are kept',
     query: noQuery,

@@ -17,22 +17,28 @@ export function newValidatorCompiler(): (route: { schema: unknown; httpPart?: st
     const check = ajv.compile(schema);
     const part = httpPart ?? 'request';
     return (data) => {
-      const value = part === 'body' ? data : withIntegers(data, schema);
+      const value = part === 'body' ? data : withNumbers(data, schema);
       return check(value) ? { value } : { error: new FedfabError('bad_request', reason(part, check.errors?.[0])) };
     };
   };
 }
 
-function withIntegers(data: unknown, schema: Readonly<Record<string, unknown>>): unknown {
+function withNumbers(data: unknown, schema: Readonly<Record<string, unknown>>): unknown {
   if (!isRecord(data)) return {};
   const properties = isRecord(schema['properties']) ? schema['properties'] : {};
   // Fastify gives objects without a prototype; entries keep names such as `__proto__` harmless.
-  return Object.fromEntries(Object.entries(data).map(([name, text]) => [name, asInteger(text, properties[name])]));
+  return Object.fromEntries(Object.entries(data).map(([name, text]) => [name, asNumber(text, properties[name])]));
 }
 
-function asInteger(text: unknown, schema: unknown): unknown {
-  const wanted = isRecord(schema) && schema['type'] === 'integer';
-  return wanted && typeof text === 'string' && /^(0|[1-9]\d{0,15})$/.test(text) ? Number(text) : text;
+/** How a number must be written, by the type that the schema wants: as decimal digits, or as any language prints a float. */
+const numerals = new Map<unknown, RegExp>([
+  ['integer', /^(0|[1-9]\d{0,15})$/],
+  ['number', /^(0|[1-9]\d{0,15})(\.\d{1,20})?(e-?\d{1,3})?$/i],
+]);
+
+function asNumber(text: unknown, schema: unknown): unknown {
+  const numeral = isRecord(schema) ? numerals.get(schema['type']) : undefined;
+  return typeof text === 'string' && numeral?.test(text) === true ? Number(text) : text;
 }
 
 const partNames: Readonly<Record<string, string>> = { params: 'path', querystring: 'query', body: 'body' };

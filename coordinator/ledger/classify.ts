@@ -17,12 +17,21 @@ export type Stage = 'evaluate' | 'endorse' | 'submit' | 'commitStatus';
  */
 export type Action = 'never' | 'sameTransaction' | 'newTransaction' | 'unknownFate';
 
+/**
+ * Where the trouble is. `gateway`: it does not answer, or its connection broke; use another until it does. `behind`: it
+ * answers, but what it needs (endorsers, orderers, a chaincode, a block) does not come; another gateway may have it.
+ * `nobody`: it is not a matter of which gateway.
+ */
+export type Blame = 'gateway' | 'behind' | 'nobody';
+
 /** A failed call as the Gateway protocol tells it. */
 export interface CallFailure {
   readonly stage: Stage;
   /** gRPC status code. */
   readonly status: number;
   readonly message: string;
+  /** The gateway answered something else meanwhile, so it is there. */
+  readonly alive?: boolean;
   /** What each peer or orderer behind the gateway said (`gateway.ErrorDetail`). */
   readonly details: readonly { readonly address: string; readonly mspId: string; readonly message: string }[];
 }
@@ -32,8 +41,7 @@ export interface Verdict {
   readonly action: Action;
   /** The code for the caller when it ends here. */
   readonly code: ErrorCode;
-  /** The gateway itself is in trouble: use another for a while. */
-  readonly peerFault: boolean;
+  readonly blame: Blame;
   /** For people; the details of all peers unpacked. */
   readonly message: string;
 }
@@ -46,7 +54,9 @@ interface Rule {
   readonly words?: RegExp;
   readonly action: Action;
   readonly code: ErrorCode;
-  readonly peerFault?: true;
+  readonly blame?: Blame;
+  /** What the operator is to do about it. */
+  readonly remedy?: string;
 }
 
 const simulation = ['evaluate', 'endorse'] as const;
@@ -70,11 +80,13 @@ const refused = [
 ];
 const tooLarge = /larger than max|with a size larger than|exceeds maximum allowed \d+ bytes/;
 const busy = /too many requests|exceeding concurrency limit/;
+/** Fabric's words when the gateway is well and no orderer took the transaction, be there none or none that leads. */
+const noOrderer = /no orderer nodes available|no orderers could successfully process/;
 
 const rules: readonly Rule[] = [
   { stages: [...simulation, 'submit'], words: tooLarge, action: 'never', code: 'too_large' },
-  { stages: simulation, words: busy, action: 'newTransaction', code: 'ledger_unavailable' },
-  { stages: ['submit'], words: busy, action: 'sameTransaction', code: 'ledger_unavailable' },
+  { stages: simulation, words: busy, action: 'newTransaction', code: 'ledger_unavailable', blame: 'behind' },
+  { stages: ['submit'], words: busy, action: 'sameTransaction', code: 'ledger_unavailable', blame: 'behind' },
   // The chaincode said no in words of its own (a bug in it, or a function that it does not have).
   { stages: simulation, words: /chaincode response \d+/, action: 'never', code: 'contract_refused' },
   // Who we are is not accepted. Not the contract's word: it is mended by the operator, and then the work may go on.
@@ -84,10 +96,17 @@ const rules: readonly Rule[] = [
     action: 'never',
     code: 'ledger_unavailable',
   },
+  {
+    stages: simulation,
+    words: /must call as init first/,
+    action: 'never',
+    code: 'ledger_unavailable',
+    remedy: 'the contract waits for its first call, `initialize` with --isInit (docs/fabric.md)',
+  },
   { stages: simulation, codes: refused, action: 'never', code: 'ledger_unavailable' },
-  { stages: simulation, codes: broken, action: 'newTransaction', code: 'ledger_unavailable', peerFault: true },
+  { stages: simulation, codes: broken, action: 'newTransaction', code: 'ledger_unavailable', blame: 'gateway' },
   // ABORTED and the like: endorsers down, at different heights, or a chaincode that is just being started.
-  { stages: simulation, action: 'newTransaction', code: 'ledger_unavailable' },
+  { stages: simulation, action: 'newTransaction', code: 'ledger_unavailable', blame: 'behind' },
   {
     stages: ['submit'],
     // ABORTED: an orderer answered with a 4xx status. FAILED_PRECONDITION: no such channel.
@@ -96,21 +115,37 @@ const rules: readonly Rule[] = [
     code: 'ledger_unavailable',
   },
   { stages: ['submit'], codes: [status.RESOURCE_EXHAUSTED], action: 'sameTransaction', code: 'ledger_unavailable' },
-  // UNAVAILABLE may come from an orderer that broke off after it had taken the transaction.
-  { stages: ['submit'], action: 'unknownFate', code: 'fate_unknown', peerFault: true },
-  // CommitStatus waits for as long as the transaction is not there: a deadline is no fault of the peer's.
-  { stages: ['commitStatus'], codes: [status.DEADLINE_EXCEEDED], action: 'unknownFate', code: 'fate_unknown' },
-  { stages: ['commitStatus'], action: 'unknownFate', code: 'fate_unknown', peerFault: true },
+  // An orderer may have broken off after it had taken the transaction.
+  { stages: ['submit'], words: noOrderer, action: 'unknownFate', code: 'fate_unknown', blame: 'behind' },
+  { stages: ['submit'], action: 'unknownFate', code: 'fate_unknown', blame: 'gateway' },
+  // CommitStatus waits for as long as the transaction is not there.
+  {
+    stages: ['commitStatus'],
+    codes: [status.DEADLINE_EXCEEDED],
+    action: 'unknownFate',
+    code: 'fate_unknown',
+    blame: 'behind',
+  },
+  { stages: ['commitStatus'], action: 'unknownFate', code: 'fate_unknown', blame: 'gateway' },
 ];
+
+/** The table has a row for every stage. */
+const unforeseen: Rule = { stages: [], action: 'never', code: 'internal' };
 
 /** Classifies a failed call of the Gateway protocol. Pure. */
 export function classifyCall(failure: CallFailure): Verdict {
   const texts = [failure.message, ...failure.details.map((detail) => detail.message)];
   const refusal = simulation.some((stage) => stage === failure.stage) ? contractRefusal(texts) : null;
-  if (refusal !== null) return { action: 'never', ...refusal, peerFault: false };
+  if (refusal !== null) return { action: 'never', ...refusal, blame: 'nobody' };
   const rule = rules.find((candidate) => matches(candidate, failure, texts));
-  const { action, code, peerFault = false } = rule ?? { action: 'never', code: 'internal' };
-  return { action, code, peerFault, message: explain(failure) };
+  const { action, code, blame = 'nobody', remedy } = rule ?? unforeseen;
+  const message = remedy === undefined ? explain(failure) : `${remedy}: ${explain(failure)}`;
+  return { action, code, blame: answered(failure) && blame === 'gateway' ? 'behind' : blame, message };
+}
+
+/** The gateway itself said this (what others told it is in the details), or something else at the same time. */
+function answered({ alive = false, details }: CallFailure): boolean {
+  return alive || details.length > 0;
 }
 
 function matches(rule: Rule, failure: CallFailure, texts: readonly string[]): boolean {
@@ -131,19 +166,29 @@ const overtaken: readonly number[] = [
   StatusCode.CHAINCODE_VERSION_CONFLICT,
 ];
 
+/**
+ * The endorsement policy asks for others than have endorsed. Gateways collect by the policy, so it has changed since, and
+ * the next transaction is endorsed by the new one; unless what the gateway knows of the policy stays wrong.
+ */
+const mayHaveChanged: readonly number[] = [StatusCode.ENDORSEMENT_POLICY_FAILURE];
+
 /** Classifies the validation code of a transaction that is in a block and not VALID. Pure. */
 export function classifyCommit(code: number): Verdict {
   const name = validationNames.get(code) ?? `validation code ${code}`;
   if (overtaken.includes(code)) {
     const message = `the transaction was overtaken by another (${name})`;
-    return { action: 'newTransaction', code: 'ledger_unavailable', peerFault: false, message };
+    return { action: 'newTransaction', code: 'ledger_unavailable', blame: 'nobody', message };
+  }
+  if (mayHaveChanged.includes(code)) {
+    const message = `the endorsements are not those that the network asks for (${name}); nothing was written`;
+    return { action: 'newTransaction', code: 'contract_refused', blame: 'nobody', message };
   }
   if (code === StatusCode.DUPLICATE_TXID) {
     const message = `this copy of the transaction was refused, an earlier one is in the chain (${name})`;
-    return { action: 'unknownFate', code: 'fate_unknown', peerFault: false, message };
+    return { action: 'unknownFate', code: 'fate_unknown', blame: 'nobody', message };
   }
   const message = `the network found the transaction invalid (${name}); nothing was written`;
-  return { action: 'never', code: 'contract_refused', peerFault: false, message };
+  return { action: 'never', code: 'contract_refused', blame: 'nobody', message };
 }
 
 /** The contract's own word: `FEDFAB {"code":…,"message":…}`, wherever Fabric's wrapping put it. */

@@ -48,7 +48,7 @@ export async function* readEvents(options: EventsOptions): AsyncGenerator<Ledger
         checkpoint.save(at);
       }
     } catch (error) {
-      const trouble = error instanceof CallFailed ? error : peer.eventsFailed(error);
+      const trouble = error instanceof CallFailed ? error : await peer.eventsFailed(error);
       if (trouble === null) throw error;
       const level = failures === 0 ? 'warn' : 'debug';
       log[level]({ peer: peer.name, reason: trouble.message }, 'the stream of chaincode events broke off');

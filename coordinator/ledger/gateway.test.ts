@@ -20,6 +20,8 @@ let gateway: ScriptedGateway;
 let transactions: MemoryTransactions;
 let ledgers: Ledger[];
 let gateways: ScriptedGateway[];
+/** What the ledger clients have said, from info on. */
+let said: { msg: string; [field: string]: unknown }[];
 
 beforeAll(async () => {
   identity = await TestIdentity.create();
@@ -30,6 +32,7 @@ afterAll(() => identity.remove());
 beforeEach(async () => {
   gateways = [];
   ledgers = [];
+  said = [];
   transactions = new MemoryTransactions();
   gateway = await newGateway();
 });
@@ -47,6 +50,14 @@ async function newGateway(chain = new ScriptedChain()): Promise<ScriptedGateway>
   return made;
 }
 
+/** The messages that are about this, in order. */
+function saidOf(words: RegExp): string[] {
+  return said.map(({ msg }) => msg).filter((message) => words.test(message));
+}
+
+/** For what takes a moment, on a busy machine a longer one. */
+const soon = { timeout: 20_000 };
+
 /** For tests in which a transaction is not there, and is waited for in vain. */
 const inVain = { lookUpMs: 150 };
 
@@ -56,10 +67,10 @@ async function newLedger(
   const { peers = [gateway], attempts = 8 } = options;
   const ledger = await connectLedger({
     profile: readProfile(identity.profile(peers.map((peer) => peer.url))),
-    log: pino({ level: 'silent' }),
+    log: pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line) as (typeof said)[number]) }),
     transactions,
     // Longer than a busy machine takes to answer.
-    deadlines: { healthMs: 300, ...options.deadlines },
+    deadlines: { healthMs: 1_000, ...options.deadlines },
     retry: { attempts, totalMs: 20_000, baseMs: 1, capMs: 20 },
     random: () => 0,
   });
@@ -209,13 +220,58 @@ describe('a submit', () => {
   });
 
   test('that the network finds invalid is not tried again', async () => {
-    gateway.script('submit', { code: StatusCode.ENDORSEMENT_POLICY_FAILURE });
+    gateway.script('submit', { code: StatusCode.BAD_CREATOR_SIGNATURE });
     await expect((await newLedger()).closeRound('0-77')).rejects.toMatchObject({
       code: 'contract_refused',
-      facts: { validation_code: StatusCode.ENDORSEMENT_POLICY_FAILURE },
+      facts: { validation_code: StatusCode.BAD_CREATOR_SIGNATURE },
     });
     expect(gateway.count('submit')).toBe(1);
     expect(transactions.entries.size).toBe(0);
+  });
+
+  test('that was endorsed by an older policy is made anew', async () => {
+    gateway.script('submit', { code: StatusCode.ENDORSEMENT_POLICY_FAILURE });
+    const { txId } = await (await newLedger()).closeRound('0-77');
+    const [first] = idsOf('submit');
+    expect(idsOf('submit')).toEqual([first, txId]);
+    expect(transactions.settled).toEqual([
+      [first, 'refused'],
+      [txId, 'committed'],
+    ]);
+  });
+
+  test('that never meets the policy is given up', async () => {
+    gateway.script('submit', ...Array.from({ length: 9 }, () => ({ code: StatusCode.ENDORSEMENT_POLICY_FAILURE })));
+    await expect((await newLedger({ attempts: 9 })).closeRound('0-77')).rejects.toMatchObject({
+      code: 'contract_refused',
+      message: expect.stringContaining('given up after 3 transactions') as string,
+    });
+    expect(gateway.count('submit')).toBe(3);
+    expect(transactions.entries.size).toBe(0);
+  });
+
+  test('that an orderer took and lost is sent again long before it is given up', async () => {
+    gateway.script('submit', { forgotten: true });
+    const { txId } = await (await newLedger({ deadlines: { ...inVain, resendMs: 200 } })).closeRound('0-77');
+    expect(idsOf('submit')).toEqual([txId, txId]);
+    expect(saidOf(/transaction/)).toEqual([
+      'transactions do not come into a block; trying again',
+      'a transaction was not confirmed',
+      'the same transaction is sent again',
+      'transactions come into blocks again',
+    ]);
+  });
+
+  test('that no orderer takes waits for one, and the log says so once', async () => {
+    const refused = { fails: status.UNAVAILABLE, message: 'no orderer nodes available' };
+    gateway.script('submit', refused, refused, refused);
+    const { txId } = await (await newLedger({ deadlines: inVain })).closeRound('0-77');
+    expect(new Set(idsOf('submit'))).toEqual(new Set([txId]));
+    expect(saidOf(/orderer/)).toEqual([
+      'no orderer takes transactions; trying again',
+      'orderers take transactions again',
+    ]);
+    expect(saidOf(/gateway peer|sent again/)).toEqual(['the same transaction is sent again']);
   });
 
   test('that the orderer refuses is not tried again, and nothing is pending', async () => {
@@ -271,7 +327,7 @@ describe('an endorsement', () => {
     expect(gateway.count('submit')).toBe(1);
   });
 
-  test('by a peer that lags behind our own commit is asked for again', async () => {
+  test('by another endorser that lags behind our own commit is asked for again', async () => {
     const ledger = await newLedger();
     await ledger.closeRound('0-77');
     const lagging = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
@@ -281,7 +337,7 @@ describe('an endorsement', () => {
     expect(gateway.count('endorse')).toBe(3);
   });
 
-  test('refused by the peer that told us of our commit is refused', async () => {
+  test('refused by the gateway’s own peer is refused', async () => {
     const ledger = await newLedger();
     await ledger.closeRound('0-77');
     const words = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
@@ -427,14 +483,103 @@ describe('several peers', () => {
     expect(await ledger.health()).toMatchObject([{ up: false }, { up: true, error: null }]);
   });
 
-  test('when the next lags behind what the first told us, it is asked again', async () => {
-    const ledger = await newLedger({ peers: [gateway, second] });
+  test('when the next lags behind what the first told us, it is waited for', async () => {
+    const lagging = await newGateway();
+    const ledger = await newLedger({ peers: [gateway, lagging] });
+    const { txId } = await ledger.closeRound('0-77');
+    gateway.stop();
+    const reading = ledger.round('0-77');
+    await expect.poll(() => lagging.count('commitStatus'), soon).toBe(1);
+    expect(lagging.count('evaluate')).toBe(0);
+    lagging.chain.commit(txId);
+    await reading;
+    expect(lagging.calls.map(({ method }) => method)).toEqual(['commitStatus', 'evaluate']);
+    // Once is enough.
+    await ledger.round('0-77');
+    expect(lagging.count('commitStatus')).toBe(1);
+  });
+
+  test('when the next lags for long, the one after it is used, and the log says why', async () => {
+    const lagging = await newGateway();
+    const ledger = await newLedger({ peers: [gateway, lagging, second], deadlines: { lagMs: 100 } });
     await ledger.closeRound('0-77');
     gateway.stop();
-    const words = 'FEDFAB {"code":"unknown_round","message":"There is no round"}';
-    second.script('endorse', { fails: status.ABORTED, message: 'failed to endorse transaction', details: [words] });
-    await ledger.addModel(model);
-    expect(second.count('endorse')).toBe(2);
+    await ledger.round('0-77');
+    await ledger.round('0-77');
+    expect([lagging.count('evaluate'), second.count('evaluate')]).toEqual([0, 2]);
+    const reasons = said.filter(({ peer }) => peer === 'peer1.org1.example.com').map(({ reason }) => String(reason));
+    expect(reasons.join()).toContain('does not have block 1');
+  });
+
+  test('when one is well again the work comes back to it; each change is told once', async () => {
+    const ledger = await newLedger({ peers: [gateway, second], deadlines: { recoverMs: 20 } });
+    await ledger.closeRound('0-77');
+    gateway.stop();
+    await Promise.all(['0-78', '0-79', '0-80'].map((roundId) => ledger.closeRound(roundId)));
+    expect(second.count('submit')).toBe(3);
+    await gateway.start();
+    await expect.poll(async () => (await ledger.health())[0]?.error, soon).toBeNull();
+    await ledger.closeRound('0-81');
+    expect([gateway.count('submit'), second.count('submit')]).toEqual([2, 3]);
+    expect(said.map(({ msg, peer }) => `${msg}: ${String(peer).slice(0, 5)}`)).toEqual([
+      'gateway peer fails and is left aside until it is well again: peer0',
+      'work goes to another gateway peer: peer1',
+      'gateway peer is well again: peer0',
+      'work goes to another gateway peer: peer0',
+    ]);
+  });
+
+  test('one that hangs is found out long before the deadline, for all its calls at once', async () => {
+    const deadlines = { quietMs: 50, recoverMs: 20 };
+    const ledger = await newLedger({ peers: [gateway, second], deadlines });
+    await ledger.closeRound('0-77');
+    gateway.hung = true;
+    // With the default deadlines each of these would wait for half a minute.
+    await Promise.all([ledger.closeRound('0-78'), ledger.round('0-78'), ledger.closeRound('0-79')]);
+    expect(await ledger.health()).toMatchObject([
+      { up: false, error: expect.stringContaining('does not answer') as string },
+      { up: true, error: null },
+    ]);
+    expect(saidOf(/left aside/)).toHaveLength(1);
+    gateway.hung = false;
+    await expect.poll(async () => (await ledger.health())[0]?.error, soon).toBeNull();
+  });
+
+  test('one that hangs with a transaction of ours leaves it to the next, the same', async () => {
+    const deadlines = { ...inVain, quietMs: 50 };
+    const ledger = await newLedger({ peers: [gateway, second], deadlines });
+    gateway.onCall = ({ method }) => {
+      gateway.hung ||= method === 'submit';
+    };
+    const { txId } = await ledger.closeRound('0-77');
+    expect(second.calls.filter(({ method }) => method === 'submit').map((call) => call.txId)).toEqual([txId]);
+    expect(second.count('endorse')).toBe(0);
+  });
+
+  test('one that waits for others in vain is not to blame; the next is asked', async () => {
+    gateway.script('endorse', { hangs: true });
+    const deadlines = { endorseMs: 600, quietMs: 50 };
+    const ledger = await newLedger({ peers: [gateway, second], deadlines });
+    await ledger.closeRound('0-77');
+    expect([gateway.count('endorse'), second.count('endorse')]).toEqual([1, 1]);
+    expect(await ledger.health()).toMatchObject([{ up: true, error: null }, { up: true }]);
+    expect(saidOf(/./)).toEqual(['transactions find no endorsement; trying again', 'transactions are endorsed again']);
+  });
+
+  test('one that gives up by our deadline a moment before us is not to blame', async () => {
+    gateway.script('submit', { fails: status.UNAVAILABLE, message: 'no orderer nodes available' });
+    gateway.script('commitStatus', { fails: status.CANCELLED, message: 'Call cancelled' });
+    second.script('commitStatus', { fails: status.CANCELLED, message: 'Call cancelled' });
+    await (await newLedger({ peers: [gateway, second] })).closeRound('0-77');
+    expect(saidOf(/gateway peer/)).toEqual([]);
+  });
+
+  test('one that knows no endorsers yet is not to blame; the next is asked at once', async () => {
+    gateway.script('endorse', { fails: status.FAILED_PRECONDITION, message: 'no combination of peers' });
+    const ledger = await newLedger({ peers: [gateway, second], attempts: 1 });
+    await ledger.closeRound('0-77');
+    await ledger.closeRound('0-78');
+    expect([gateway.count('submit'), second.count('submit')]).toEqual([1, 1]);
   });
 
   test('when one breaks off in the middle the next sends the same transaction', async () => {
@@ -582,9 +727,9 @@ describe('events', () => {
     const ledger = await newLedger();
     const checkpoint = newCheckpoint();
     const taking = take(ledger.events(checkpoint, new AbortController().signal), 1);
-    await expect.poll(async () => (await ledger.health())[0]?.error).toContain('UNAVAILABLE');
+    await expect.poll(async () => (await ledger.health())[0]?.error, soon).toContain('UNAVAILABLE');
     await gateway.start();
-    await expect.poll(() => checkpoint.load()).toEqual({ block: 1, txId: '' });
+    await expect.poll(() => checkpoint.load(), soon).toEqual({ block: 1, txId: '' });
     gateway.chain.emit(event('a'));
     expect(await taking).toEqual(['1:a']);
   });

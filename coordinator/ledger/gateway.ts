@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import { FedfabError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { CallFailed } from './classify.ts';
 import { readEvents } from './events.ts';
+import { Horizon } from './horizon.ts';
 import { defaultDeadlines } from './peer.ts';
 import type { Deadlines } from './peer.ts';
 import { Peers } from './peers.ts';
@@ -16,7 +18,9 @@ import type {
   GlobalReceipt,
   Ledger,
   LedgerEvent,
+  LedgerObserver,
   LedgerRound,
+  LedgerTip,
   ModelReceipt,
   StoredModel,
   TransactionLog,
@@ -43,6 +47,7 @@ export interface LedgerOptions {
   readonly random?: () => number;
   /** Ms since the epoch. */
   readonly now?: () => number;
+  readonly observer?: LedgerObserver;
 }
 
 /**
@@ -68,6 +73,7 @@ class GatewayLedger implements Ledger {
   readonly #retry: RetryPolicy;
   readonly #random: () => number;
   readonly #log: Logger;
+  readonly #observer: LedgerObserver | undefined;
 
   constructor(options: LedgerOptions) {
     const { profile, log, transactions, random = Math.random, now = Date.now } = options;
@@ -77,15 +83,20 @@ class GatewayLedger implements Ledger {
     this.#retry = { ...defaultRetry, ...options.retry };
     this.#random = random;
     this.#log = log;
+    this.#observer = options.observer;
+    const horizon = new Horizon();
     this.#peers = new Peers(profile, {
       channel,
       chaincode: options.chaincode ?? known ?? 'fedfab',
       deadlines,
+      horizon,
       random,
       now,
+      log,
     });
-    const retry = { policy: this.#retry, random, now, signal: this.#closing.signal };
-    this.#submitter = new Submitter({ transactions, retry, deadlines, log });
+    const onRetry = (): void => this.#observer?.retried();
+    const retry = { policy: this.#retry, random, now, signal: this.#closing.signal, onRetry };
+    this.#submitter = new Submitter({ transactions, retry, deadlines, horizon, log });
   }
 
   /** Begins what goes on in the background. */
@@ -145,21 +156,20 @@ class GatewayLedger implements Ledger {
     return { receipt, existed: outcome.kind === 'existed' };
   }
 
-  async updateGlobal(global: {
-    serverId: string;
-    roundId: string;
-    bytes: Uint8Array;
-    mediaType: string;
-  }): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
-    const { serverId, roundId, bytes, mediaType } = global;
+  async updateGlobal(
+    global: { serverId: string; bytes: Uint8Array; mediaType: string } & ({ roundId: string } | { run: string }),
+  ): Promise<{ receipt: GlobalReceipt; existed: boolean }> {
+    const { serverId, bytes, mediaType } = global;
+    const of = 'roundId' in global ? (['round', global.roundId] as const) : (['run', global.run] as const);
+    const [kind, id] = of;
     const outcome = await this.#submit({
       fn: 'UpdateGlobal',
-      args: [serverId, '', roundId, mediaType],
+      args: kind === 'round' ? [serverId, '', id, mediaType] : [serverId, '', '', mediaType, id],
       model: bytes,
-      about: `round ${roundId} server ${serverId}`,
+      about: `${kind} ${id} server ${serverId}`,
       doneBefore: unlessOwn((result) => parseGlobalReceipt(result).txId),
     });
-    const receipt = await this.#receiptOf(outcome, parseGlobalReceipt, 'QueryGlobalReceipt', ['round', roundId]);
+    const receipt = await this.#receiptOf(outcome, parseGlobalReceipt, 'QueryGlobalReceipt', of);
     return { receipt, existed: outcome.kind === 'existed' };
   }
 
@@ -206,7 +216,7 @@ class GatewayLedger implements Ledger {
     const peers = this.#group(choice);
     // The identity is part of the work: what one organisation asked for is not done because another did it.
     const about = choice === undefined ? 'invoke' : `invoke org ${choice.org} peer ${choice.peer}`;
-    const outcome = await this.#submitter.submit({ fn, args, about, peers, doneBefore: never });
+    const outcome = await this.#observed({ fn, args, about, peers, doneBefore: never });
     // The functions are idempotent: simulated once more, they give the result that was missed, and write nothing.
     const result = outcome.kind === 'recovered' ? await this.#submitter.evaluate({ fn, args }, peers) : outcome.result;
     return decodeText(result);
@@ -228,7 +238,18 @@ class GatewayLedger implements Ledger {
   }
 
   async health(): Promise<readonly GatewayHealth[]> {
-    return Promise.all(this.#peers.all.map((peer) => peer.health()));
+    return Promise.all(this.#peers.shown.map((peer) => peer.health()));
+  }
+
+  async tip(count: number): Promise<LedgerTip> {
+    const peer = this.#peers.own.best();
+    try {
+      const last = await peer.newestBlock();
+      const blocks = await peer.blocks({ first: Math.max(0, last - count + 1), last });
+      return { peer: peer.name, height: last + 1, blocks: blocks.toReversed() };
+    } catch (error) {
+      throw error instanceof CallFailed ? error.toFedfabError() : error;
+    }
   }
 
   close(): Promise<void> {
@@ -242,7 +263,20 @@ class GatewayLedger implements Ledger {
   }
 
   async #submit(work: Omit<Work, 'peers'>): Promise<Outcome> {
-    return this.#submitter.submit({ ...work, peers: this.#peers.own });
+    return this.#observed({ ...work, peers: this.#peers.own });
+  }
+
+  async #observed(work: Work): Promise<Outcome> {
+    const began = performance.now();
+    const told = (outcome: string): void => this.#observer?.submitted(work.fn, outcome, performance.now() - began);
+    try {
+      const outcome = await this.#submitter.submit(work);
+      told(outcome.kind);
+      return outcome;
+    } catch (error) {
+      told(error instanceof FedfabError ? error.code : 'internal');
+      throw error;
+    }
   }
 
   async #evaluate(fn: string, args: readonly string[], answerBytes = 0): Promise<Uint8Array> {

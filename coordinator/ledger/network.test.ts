@@ -96,6 +96,11 @@ test('the whole port, once', async () => {
   await expect(ledger.addModel({ ...first, clientId: '3' })).rejects.toMatchObject({ code: 'round_closed' });
 
   expect(await ledger.global({ run: 'run_1' })).toBeNull();
+  const initial = { serverId: '0', run: 'run_1', bytes: large, mediaType: binary };
+  const began = await ledger.updateGlobal(initial);
+  expect(began).toMatchObject({ existed: false, receipt: { run: 'run_1', roundId: null, digest: sha256(large) } });
+  expect(await ledger.updateGlobal(initial)).toEqual({ ...began, existed: true });
+  expect((await ledger.global({ run: 'run_1' }))?.receipt).toEqual({ ...began.receipt, block: null });
   const global = { serverId: '0', roundId, bytes, mediaType: binary };
   const updated = await ledger.updateGlobal(global);
   expect(updated).toMatchObject({ existed: false, receipt: { serverId: '0', run: 'run_1', roundId, roundIdx: 0 } });

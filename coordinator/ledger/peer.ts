@@ -2,7 +2,7 @@
  * One gateway: a peer, the identity that speaks to it, and what is known of its health. The only file of the
  * coordinator that makes gRPC connections; failed calls leave it as `CallFailed`.
  */
-import { Client, connectivityState, credentials, InterceptingCall, status } from '@grpc/grpc-js';
+import { Client, credentials, InterceptingCall, Metadata, status } from '@grpc/grpc-js';
 import type { CallOptions, Interceptor } from '@grpc/grpc-js';
 import { connect, GatewayError, hash } from '@hyperledger/fabric-gateway';
 import type {
@@ -12,12 +12,17 @@ import type {
   Proposal,
   Transaction,
 } from '@hyperledger/fabric-gateway';
-import { common, gateway as protocol, msp, orderer } from '@hyperledger/fabric-protos';
+import { gateway as protocol, msp } from '@hyperledger/fabric-protos';
+import type { Logger } from 'pino';
+import { ledgerBlock, seekBlocks } from './blocks.ts';
+import type { BlockRange } from './blocks.ts';
 import { CallFailed } from './classify.ts';
-import type { Stage } from './classify.ts';
-import type { GatewayHealth } from './port.ts';
+import type { CallFailure, Stage } from './classify.ts';
+import { Heartbeat } from './heartbeat.ts';
+import type { Horizon } from './horizon.ts';
+import type { GatewayHealth, LedgerBlock } from './port.ts';
 import type { ProfileIdentity, ProfileOrganization, ProfilePeer } from './profile.ts';
-import { backoffMs } from './retry.ts';
+import { backoffMs, pause } from './retry.ts';
 import { newSigner } from './signer.ts';
 
 /** Time limits of single calls, in ms. */
@@ -25,17 +30,28 @@ export interface Deadlines {
   readonly evaluateMs: number;
   readonly endorseMs: number;
   readonly submitMs: number;
-  /** How long a transaction that was submitted may take to be in a block. */
+  /** The longest wait for a transaction that was submitted to be in a block. */
   readonly commitStatusMs: number;
+  /**
+   * After how long the same transaction is sent again, since an orderer that dies may lose one that it had taken; each
+   * further time twice as long, up to `commitStatusMs`. A second copy is refused, but takes its room in a block.
+   */
+  readonly resendMs: number;
   /**
    * How long to ask for a transaction that may not exist: CommitStatus waits for these, too. What is on the chain is told
    * at once, and the next thing to do, the same transaction again, harms nothing; so this is short.
    */
   readonly lookUpMs: number;
-  /** Added to evaluate, endorse and submit for each 10^6 bytes that travel, as far as they are known before. */
+  /** Added to evaluate, endorse, submit and `resendMs` for each 10^6 bytes that travel, as far as they are known before. */
   readonly perMegabyteMs: number;
-  /** How long `health()` waits for a connection. */
+  /** How long a peer may take to say that it is there. */
   readonly healthMs: number;
+  /** After how long without any answer a peer is asked whether it is there. */
+  readonly quietMs: number;
+  /** How long a peer may be behind what another has confirmed, before the next is asked. */
+  readonly lagMs: number;
+  /** The pause before a peer that failed is asked whether it is well again, at first; it doubles. */
+  readonly recoverMs: number;
 }
 
 /** Deadlines that carry models of some tens of megabytes on slow links. */
@@ -44,9 +60,13 @@ export const defaultDeadlines: Deadlines = {
   endorseMs: 60_000,
   submitMs: 30_000,
   commitStatusMs: 60_000,
+  resendMs: 10_000,
   lookUpMs: 500,
   perMegabyteMs: 1_000,
-  healthMs: 1_000,
+  healthMs: 2_000,
+  quietMs: 3_000,
+  lagMs: 5_000,
+  recoverMs: 1_000,
 };
 
 /** A call of a contract function. */
@@ -64,8 +84,6 @@ export interface CommitStatus {
   /** `peer.TxValidationCode`. */
   readonly code: number;
   readonly block: number;
-  /** Who says so: it has this block. */
-  readonly peer: string;
 }
 
 /** What a `GatewayPeer` is made of. */
@@ -76,12 +94,25 @@ export interface PeerOptions {
   readonly channel: string;
   readonly chaincode: string;
   readonly deadlines: Deadlines;
+  readonly horizon: Horizon;
   readonly random: () => number;
   readonly now: () => number;
+  readonly log: Logger;
 }
 
-/** How soon a peer that failed is used again while there are others. */
-const penalty = { baseMs: 1_000, capMs: 30_000 };
+/** A peer that failed is asked at least this often whether it is well again, in ms. */
+const longestRecoverMs = 10_000;
+
+/** gRPC's own health service. Whatever else a peer answers to it, UNIMPLEMENTED too, it is there. */
+const healthCheck = '/grpc.health.v1.Health/Check';
+
+/** These are no answers of the peer's. */
+const silence: readonly status[] = [status.DEADLINE_EXCEEDED, status.UNAVAILABLE, status.CANCELLED];
+
+const lateCode: number = status.DEADLINE_EXCEEDED;
+const cancelledCode: number = status.CANCELLED;
+
+const hungMessage = 'the peer keeps its connection and does not answer, not even whether it is there';
 
 const closedMessage = 'the ledger client was closed';
 
@@ -107,10 +138,15 @@ export class GatewayPeer {
   readonly #gateway: Gateway;
   readonly #creator: Uint8Array;
   readonly #calls = new Set<InterceptingCall>();
+  readonly #closing = new AbortController();
+  readonly #heartbeat: Heartbeat;
+  /** Why and since when it is left aside. */
+  #trouble: { readonly error: string; readonly since: number } | null = null;
+  #recovering = false;
   #failures = 0;
-  #retryAt = 0;
-  #error: string | null = null;
-  #closed = false;
+  #failedAt = 0;
+  /** The newest block that it is known to have. */
+  #block = -1;
 
   constructor(options: PeerOptions) {
     const { organization, identity, peer } = options;
@@ -131,17 +167,39 @@ export class GatewayPeer {
       signer: newSigner(identity.privateKey),
       hash: hash.none,
     });
+    this.#heartbeat = new Heartbeat({
+      quietMs: options.deadlines.quietMs,
+      probe: () => this.#isThere(),
+      lost: () => this.#cancel(status.UNAVAILABLE, hungMessage),
+    });
   }
 
-  /** Lower is better: [in its penalty, connection, failures in a row]. */
-  rank(): readonly [number, number, number] {
-    const connection = this.#client.getChannel().getConnectivityState(false);
-    return [this.standsBack() ? 1 : 0, connectionRanks.get(connection) ?? 1, this.#failures];
+  /** It failed, and has not shown since that it is well again. */
+  get isAside(): boolean {
+    return this.#trouble !== null;
   }
 
-  /** It failed a short while ago. */
-  standsBack(): boolean {
-    return this.#retryAt > this.#options.now();
+  /** When it last failed, ms since the epoch. */
+  get failedAt(): number {
+    return this.#failedAt;
+  }
+
+  /**
+   * Resolves when this peer has all that is known to be on the chain; at once when it was this one that told us. One that
+   * is too far behind is left aside.
+   */
+  async catchUp(): Promise<void> {
+    const { newest } = this.#options.horizon;
+    if (newest === null || newest.block <= this.#block) return;
+    const { lagMs } = this.#options.deadlines;
+    try {
+      await this.#status('evaluate', newest.txId, lagMs);
+    } catch (error) {
+      if (!(error instanceof CallFailed) || error.verdict.blame !== 'behind') throw error;
+      const message = `after ${lagMs} ms the peer still does not have block ${newest.block}, with a transaction of ours`;
+      const failure = { stage: 'evaluate', status: status.DEADLINE_EXCEEDED, message, details: [] } as const;
+      throw this.#leaveAside(new CallFailed(this.name, failure, error));
+    }
   }
 
   /** Simulates, and gives the result's bytes. */
@@ -177,6 +235,14 @@ export class GatewayPeer {
 
   /** The fate of a transaction, by nothing but its id; waits for it as long as `ms`, then fails with DEADLINE_EXCEEDED. */
   async commitStatus(txId: string, ms: number): Promise<CommitStatus> {
+    return this.#status('commitStatus', txId, ms);
+  }
+
+  async #status(stage: Stage, txId: string, ms: number): Promise<CommitStatus> {
+    return this.#call(stage, () => this.#askFate(txId, ms));
+  }
+
+  async #askFate(txId: string, ms: number): Promise<CommitStatus> {
     const request = new protocol.CommitStatusRequest();
     request.setChannelId(this.#options.channel);
     request.setTransactionId(txId);
@@ -184,8 +250,10 @@ export class GatewayPeer {
     const unsigned = new protocol.SignedCommitStatusRequest();
     unsigned.setRequest(request.serializeBinary());
     const commit = this.#gateway.newCommit(unsigned.serializeBinary());
-    const { code, blockNumber } = await this.#call('commitStatus', () => commit.getStatus(this.#deadline(ms)));
-    return { code, block: Number(blockNumber), peer: this.name };
+    const { code, blockNumber } = await commit.getStatus(this.#deadline(ms));
+    const block = Number(blockNumber);
+    this.#block = Math.max(this.#block, block);
+    return { code, block };
   }
 
   /** Events of the chaincode from a block on, after a transaction in it unless `txId` is empty; `null`: the next block. */
@@ -200,13 +268,24 @@ export class GatewayPeer {
 
   /** Number of the newest block, by Fabric's Deliver service. */
   async newestBlock(): Promise<number> {
+    const [newest] = await this.blocks('newest');
+    return newest?.number ?? 0;
+  }
+
+  /** These blocks without what is in them, oldest first, by Fabric's Deliver service. They must be there already. */
+  async blocks(range: BlockRange): Promise<readonly LedgerBlock[]> {
     const request = this.#gateway.getNetwork(this.#options.channel).newFilteredBlockEventsRequest();
-    const newest = this.#gateway.newFilteredBlockEventsRequest(seekNewest(request.getBytes()));
+    const wanted = this.#gateway.newFilteredBlockEventsRequest(seekBlocks(request.getBytes(), range));
+    const count = range === 'newest' ? 1 : range.last - range.first + 1;
     return this.#call('evaluate', async () => {
-      const blocks = await newest.getEvents(this.#deadline(this.#options.deadlines.evaluateMs));
+      const blocks = await wanted.getEvents(this.#deadline(this.#options.deadlines.evaluateMs));
+      const found: LedgerBlock[] = [];
       try {
-        for await (const block of blocks) return block.getNumber();
-        throw new Error('the stream of blocks ended before the first');
+        for await (const block of blocks) {
+          found.push(ledgerBlock(block));
+          if (found.length === count) return found;
+        }
+        throw new Error(`the stream of blocks ended after ${found.length} of ${count}`);
       } catch (error) {
         if (error instanceof GatewayError) throw error;
         // Deliver tells its refusals as a message of the stream, which fabric-gateway throws as a plain error.
@@ -219,28 +298,29 @@ export class GatewayPeer {
   }
 
   /** Takes note of a failed stream of events, so that another peer is tried next. */
-  eventsFailed(error: unknown): CallFailed | null {
+  eventsFailed(error: unknown): Promise<CallFailed | null> {
     return this.#failed('evaluate', error);
   }
 
-  /** Is it there? Bounded by `deadlines.healthMs`. */
+  /** Is it there, and well? Bounded by `deadlines.healthMs`. */
   async health(): Promise<GatewayHealth> {
-    const deadline = Date.now() + this.#options.deadlines.healthMs;
-    const up = await new Promise<boolean>((settled) => {
-      this.#client.waitForReady(deadline, (error) => settled(error === undefined));
-    });
-    const well = up && !this.standsBack();
-    const error = well ? null : (this.#error ?? 'cannot be connected to');
+    const up = await this.#isThere();
+    const error = this.#trouble?.error ?? (up ? null : 'cannot be connected to, or does not answer');
     return { peer: this.name, mspId: this.mspId, endpoint: this.endpoint, up, error };
   }
 
   /** Ends all calls under way; they fail with CANCELLED. Idempotent. */
   close(): void {
-    this.#closed = true;
-    for (const call of this.#calls) call.cancelWithStatus(status.CANCELLED, closedMessage);
-    this.#calls.clear();
+    this.#closing.abort();
+    this.#heartbeat.stop();
+    this.#cancel(status.CANCELLED, closedMessage);
     this.#gateway.close();
     this.#client.close();
+  }
+
+  #cancel(code: status, message: string): void {
+    for (const call of this.#calls) call.cancelWithStatus(code, message);
+    this.#calls.clear();
   }
 
   /** A client that is closed leaves its calls running until their deadlines, so they are kept for `close`. */
@@ -274,43 +354,88 @@ export class GatewayPeer {
   }
 
   async #call<T>(stage: Stage, run: () => Promise<T>): Promise<T> {
-    if (this.#closed) {
+    if (this.#closing.signal.aborted) {
       const failure = { stage, status: status.CANCELLED, message: closedMessage, details: [] };
       throw new CallFailed(this.name, failure, undefined);
     }
     try {
-      const result = await run();
+      const result = await this.#heartbeat.watch(run());
       this.#failures = 0;
-      this.#retryAt = 0;
-      this.#error = null;
+      this.#isWell();
       return result;
     } catch (error) {
-      throw this.#failed(stage, error) ?? error;
+      throw (await this.#failed(stage, error)) ?? error;
     }
   }
 
-  #failed(stage: Stage, error: unknown): CallFailed | null {
+  async #failed(stage: Stage, error: unknown): Promise<CallFailed | null> {
     if (!(error instanceof GatewayError)) return null;
     const { code, message, details } = error;
-    const failed = new CallFailed(this.name, { stage, status: code, message, details }, error);
-    if (failed.verdict.peerFault) {
-      const { random, now } = this.#options;
-      this.#failures += 1;
-      this.#retryAt = now() + backoffMs(penalty, this.#failures, random);
-      this.#error = failed.message;
-    }
+    const failure = await this.#examined({ stage, status: code, message, details });
+    const failed = new CallFailed(this.name, failure, error);
+    return failed.verdict.blame === 'gateway' ? this.#leaveAside(failed) : failed;
+  }
+
+  /**
+   * A deadline says nothing of the peer, which may have waited for others in vain: it is asked. What the peer cancels, it
+   * has given up by the same deadline, a moment before our own clock.
+   */
+  async #examined(failure: CallFailure): Promise<CallFailure> {
+    const isLate = failure.status === lateCode;
+    const isCancelled = failure.status === cancelledCode && !this.#closing.signal.aborted;
+    if (!isLate && !isCancelled) return failure;
+    if (await this.#isThere()) return { ...failure, status: status.DEADLINE_EXCEEDED, alive: true };
+    return isLate ? { ...failure, status: status.UNAVAILABLE, message: hungMessage } : failure;
+  }
+
+  #leaveAside(failed: CallFailed): CallFailed {
+    const { now, log } = this.#options;
+    this.#failures += 1;
+    this.#failedAt = now();
+    const isNew = this.#trouble === null && !this.#closing.signal.aborted;
+    this.#trouble = { error: failed.message, since: this.#trouble?.since ?? this.#failedAt };
+    const facts = { peer: this.name, reason: failed.message };
+    if (isNew) log.warn(facts, 'gateway peer fails and is left aside until it is well again');
+    if (!this.#recovering) void this.#recover();
     return failed;
+  }
+
+  #isWell(): void {
+    if (this.#trouble === null) return;
+    const { now, log } = this.#options;
+    log.info({ peer: this.name, after_ms: now() - this.#trouble.since }, 'gateway peer is well again');
+    this.#trouble = null;
+  }
+
+  /** Asks again and again whether it is there and has all that we know to be on the chain. */
+  async #recover(): Promise<void> {
+    const { deadlines, random, horizon } = this.#options;
+    const pauses = { baseMs: deadlines.recoverMs, capMs: longestRecoverMs };
+    this.#recovering = true;
+    for (let asked = this.#failures; this.#trouble !== null; asked += 1) {
+      if (!(await pause(backoffMs(pauses, asked, random), this.#closing.signal))) return;
+      const { newest } = horizon;
+      const well = newest === null ? this.#isThere() : this.#askFate(newest.txId, deadlines.healthMs);
+      if (await well.catch(() => false)) this.#isWell();
+    }
+    this.#recovering = false;
+  }
+
+  /** Does it answer at all? */
+  #isThere(): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    if (this.#closing.signal.aborted) return Promise.resolve(false);
+    const call = { deadline: Date.now() + this.#options.deadlines.healthMs };
+    this.#client.makeUnaryRequest(healthCheck, asItIs, asItIs, Buffer.alloc(0), new Metadata(), call, (error) => {
+      resolve(error === null || !silence.includes(error.code));
+    });
+    return promise;
   }
 }
 
-/** An idle connection is as good as one being made: neither is known to be bad. */
-const connectionRanks = new Map<connectivityState, number>([
-  [connectivityState.READY, 0],
-  [connectivityState.IDLE, 1],
-  [connectivityState.CONNECTING, 1],
-  [connectivityState.TRANSIENT_FAILURE, 2],
-  [connectivityState.SHUTDOWN, 3],
-]);
+function asItIs(bytes: Buffer): Buffer {
+  return bytes;
+}
 
 function channelCredentials(peer: ProfilePeer): ReturnType<typeof credentials.createInsecure> {
   return peer.tlsRoots === null ? credentials.createInsecure() : credentials.createSsl(Buffer.from(peer.tlsRoots));
@@ -325,18 +450,4 @@ function serializeIdentity(mspId: string, certificate: string): Uint8Array {
 
 function sizeOf({ args, model, answerBytes = 0 }: Invocation): number {
   return args.reduce((sum, arg) => sum + arg.length, (model?.length ?? 0) + answerBytes);
-}
-
-/** The same request for blocks (a `common.Envelope`), but for the newest block alone. */
-function seekNewest(request: Uint8Array): Uint8Array {
-  const position = new orderer.SeekPosition();
-  position.setNewest(new orderer.SeekNewest());
-  const seek = new orderer.SeekInfo();
-  seek.setStart(position);
-  seek.setStop(position);
-  const envelope = common.Envelope.deserializeBinary(request);
-  const payload = common.Payload.deserializeBinary(envelope.getPayload_asU8());
-  payload.setData(seek.serializeBinary());
-  envelope.setPayload(payload.serializeBinary());
-  return envelope.serializeBinary();
 }

@@ -22,7 +22,7 @@ export interface ModelReceipt extends Receipt {
   readonly timestamp: string;
 }
 
-/** A global model's receipt. `roundId` is null for the diary's two-argument form. */
+/** A global model's receipt. `roundId` is null for what a run began with, `run` as well for the diary's form. */
 export interface GlobalReceipt extends Receipt {
   readonly serverId: string;
   readonly run: string | null;
@@ -72,6 +72,39 @@ export interface GatewayHealth {
   readonly error: string | null;
 }
 
+/** One transaction of a block, as far as it is told to everybody who may read the channel. */
+export interface LedgerTransaction {
+  /** Empty for a configuration transaction. */
+  readonly txId: string;
+  /** Fabric's `TxValidationCode` by its name. */
+  readonly code: string;
+  /** Name of the contract's event, where it emitted one. */
+  readonly event: string | null;
+}
+
+/** A block without what is in it. */
+export interface LedgerBlock {
+  readonly number: number;
+  readonly transactions: readonly LedgerTransaction[];
+}
+
+/** The end of the chain as one peer has it. */
+export interface LedgerTip {
+  readonly peer: string;
+  /** How many blocks there are. */
+  readonly height: number;
+  /** Newest first. */
+  readonly blocks: readonly LedgerBlock[];
+}
+
+/** Told of how work on the ledger goes, for measurements. */
+export interface LedgerObserver {
+  /** A submit has ended. `outcome`: `written`, `existed`, `recovered`, or the code of the error. */
+  submitted(fn: string, outcome: string, ms: number): void;
+  /** A call failed, and is made again. */
+  retried(): void;
+}
+
 /** The ledger as the coordinator sees it. */
 export interface Ledger {
   /** Opens a round; the same round again is accepted and writes nothing. */
@@ -88,13 +121,10 @@ export interface Ledger {
     mediaType: string;
     numSamples?: number;
   }): Promise<{ receipt: ModelReceipt; existed: boolean }>;
-  /** Stores the aggregated model of a round. */
-  updateGlobal(global: {
-    serverId: string;
-    roundId: string;
-    bytes: Uint8Array;
-    mediaType: string;
-  }): Promise<{ receipt: GlobalReceipt; existed: boolean }>;
+  /** Stores the aggregated model of a round, or the model that a run begins with. */
+  updateGlobal(
+    global: { serverId: string; bytes: Uint8Array; mediaType: string } & ({ roundId: string } | { run: string }),
+  ): Promise<{ receipt: GlobalReceipt; existed: boolean }>;
 
   /** Null where the chain has none. */
   round(roundId: string): Promise<LedgerRound | null>;
@@ -114,6 +144,8 @@ export interface Ledger {
   events(checkpoint: EventCheckpoint, signal: AbortSignal): AsyncIterable<LedgerEvent>;
 
   health(): Promise<readonly GatewayHealth[]>;
+  /** The newest blocks, `count` of them at most. Asked once and of one peer: it is for people to look at. */
+  tip(count: number): Promise<LedgerTip>;
   close(): Promise<void>;
 }
 

@@ -95,6 +95,17 @@ describe('a good profile', () => {
     expect(channels).toEqual([{ name: 'channel2', peers: ['peer0.org1', 'peer1.org1', 'peer0.org2'], chaincodes: [] }]);
   });
 
+  test('may name users of an organisation, the first of whom speaks for its clients', () => {
+    const profile = wholeProfile();
+    const user = { cert: { pem: identity.certificate }, key: { pem: identity.key } };
+    profile.organizations['Org2'] = { ...profile.organizations['Org2'], users: { User1: user } };
+    const { organizations } = readProfile(identity.write('users.json', profile));
+    expect(organizations.map((organization) => organization.user?.certificate)).toEqual([
+      undefined,
+      identity.certificate,
+    ]);
+  });
+
   test('does not show its key to a log', () => {
     const profile = readProfile(identity.write('p.json', wholeProfile()));
     const middle = identity.key.split('\n')[1] ?? 'no key';
@@ -111,6 +122,10 @@ describe('a bad profile', () => {
       adminPrivateKey: { path: 'nowhere.pem' },
     };
     profile.organizations['Org2'] = { ...profile.organizations['Org2'], signedCert: { path: 'cert.pem' } };
+    profile.organizations['Org2'] = {
+      ...profile.organizations['Org2'],
+      users: { User1: { key: { path: 'key.pem' } } },
+    };
     profile.peers['peer0.org1'] = { url: 'https://localhost:8051' };
     profile.peers['peer1.org1'] = { url: 'grpcs://localhost:8053' };
     profile.peers['peer0.org2'] = { url: 'grpcs://localhost:99999', tlsCACerts: { pem: 'no certificate' } };
@@ -118,6 +133,7 @@ describe('a bad profile', () => {
     const message = faultsOf(profile);
     for (const fault of [
       'organizations.Org1.mspid: missing',
+      'organizations.Org2.users.User1.cert: missing',
       'organizations.Org1.peers: there is no peer "peer7.org1"',
       `organizations.Org1.adminPrivateKey.path: ${join(identity.dir, 'nowhere.pem')}: ENOENT`,
       'organizations.Org1: the client’s organisation has no usable certificate and key',

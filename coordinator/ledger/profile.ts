@@ -33,8 +33,10 @@ export interface ProfileOrganization {
   readonly mspId: string;
   /** In the order of the profile: `?peer=<n>` counts by it. */
   readonly peers: readonly ProfilePeer[];
-  /** Null when the profile has no certificate and key for it: its peers cannot be used. */
+  /** What `signedCert` and `adminPrivateKey` name; null when the profile does not. */
   readonly identity: ProfileIdentity | null;
+  /** The first of `users` (as Fabric's Go SDK has them): who speaks at the diary's door. Null when there is none. */
+  readonly user: ProfileIdentity | null;
 }
 
 /** One channel. */
@@ -58,6 +60,9 @@ export interface ConnectionProfile {
 }
 
 type Members = Readonly<Record<string, unknown>>;
+
+/** What an identity's certificate and key are called where it stands. */
+type IdentityMembers = readonly [certificate: string, key: string];
 
 /**
  * Reads a connection profile, JSON or YAML. Paths in it are relative to it.
@@ -178,36 +183,47 @@ class ProfileReader {
         name,
         mspId: this.#string(organization, 'mspid', `${where}.mspid`) ?? '',
         peers: this.#named(organization['peers'], `${where}.peers`, peers),
-        identity: this.#identity(organization, where),
+        identity: this.#identity(organization, where, ['signedCert', 'adminPrivateKey']),
+        user: this.#user(organization, where),
       };
     });
   }
 
+  #user(organization: Members, where: string): ProfileIdentity | null {
+    if (organization['users'] === undefined) return null;
+    const users = this.#members(organization, 'users', `${where}.users`);
+    const [name] = Object.keys(users);
+    if (name === undefined) return null;
+    const at = `${where}.users.${name}`;
+    return this.#identity(this.#members(users, name, at), at, ['cert', 'key']);
+  }
+
   /** A foreign organisation may come without an identity; half an identity is a fault. */
-  #identity(organization: Members, where: string): ProfileIdentity | null {
-    const certificate = this.#pem(organization, 'signedCert', `${where}.signedCert`);
-    const key = this.#pem(organization, 'adminPrivateKey', `${where}.adminPrivateKey`);
+  #identity(holder: Members, where: string, members: IdentityMembers): ProfileIdentity | null {
+    const [certMember, keyMember] = members;
+    const certificate = this.#pem(holder, certMember, `${where}.${certMember}`);
+    const key = this.#pem(holder, keyMember, `${where}.${keyMember}`);
     if (certificate === null || key === null) {
-      this.#halfIdentity(organization, where);
+      this.#halfIdentity(holder, where, members);
       return null;
     }
-    const parsed = this.#parsed(`${where}.signedCert`, 'a certificate', () => new X509Certificate(certificate));
-    const privateKey = this.#parsed(`${where}.adminPrivateKey`, 'a private key', () => createPrivateKey(key));
+    const parsed = this.#parsed(`${where}.${certMember}`, 'a certificate', () => new X509Certificate(certificate));
+    const privateKey = this.#parsed(`${where}.${keyMember}`, 'a private key', () => createPrivateKey(key));
     if (parsed === null || privateKey === null) return null;
     if (!isSupported(privateKey)) {
-      this.#fault(`${where}.adminPrivateKey`, 'not an ECDSA key on P-256 or P-384', 'Fabric signs with these only');
+      this.#fault(`${where}.${keyMember}`, 'not an ECDSA key on P-256 or P-384', 'Fabric signs with these only');
       return null;
     }
     if (!parsed.checkPrivateKey(privateKey)) {
-      this.#fault(`${where}.adminPrivateKey`, 'is not the key of signedCert', 'take both from one enrolment');
+      this.#fault(`${where}.${keyMember}`, `is not the key of ${certMember}`, 'take both from one enrolment');
       return null;
     }
     return { certificate, privateKey };
   }
 
-  #halfIdentity(organization: Members, where: string): void {
-    const given = ['signedCert', 'adminPrivateKey'].filter((key) => organization[key] !== undefined);
-    const lacking = ['signedCert', 'adminPrivateKey'].filter((key) => organization[key] === undefined);
+  #halfIdentity(holder: Members, where: string, members: IdentityMembers): void {
+    const given = members.filter((key) => holder[key] !== undefined);
+    const lacking = members.filter((key) => holder[key] === undefined);
     if (given.length === 1) {
       this.#fault(`${where}.${lacking.join()}`, 'missing', `${given.join()} is of no use without it; give path or pem`);
     }

@@ -11,13 +11,14 @@ test('pauses double up to the cap, and jitter takes at most half of them', () =>
   expect(most).toEqual([2, 4, 8, 8, 8]);
 });
 
-test('a budget ends with its attempts, paused or not', async () => {
+test('a budget ends with its attempts; what needs no pause is none of its own', async () => {
   const budget = newBudget({});
   expect(await budget.next()).toBe(true);
   expect(budget.nextAtOnce()).toBe(true);
   expect(await budget.next()).toBe(true);
+  expect(await budget.next()).toBe(true);
   expect(await budget.next()).toBe(false);
-  expect(budget.failures).toBe(4);
+  expect(budget.failures).toBe(5);
 });
 
 test('a budget ends with its time', async () => {
@@ -27,6 +28,9 @@ test('a budget ends with its time', async () => {
   expect(await budget.next()).toBe(true);
   time = 999;
   expect(await budget.next()).toBe(false);
+  expect(budget.nextAtOnce()).toBe(true);
+  time = 1001;
+  expect(budget.nextAtOnce()).toBe(false);
 });
 
 test('an abort ends the pause and the budget', async () => {

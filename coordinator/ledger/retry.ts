@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 
 /** Limits of one piece of work, all its retries included. */
 export interface RetryPolicy {
-  /** How many attempts in all. */
+  /** How many attempts in all; at several peers, one after the other without a pause, it is one. */
   readonly attempts: number;
   /** No new attempt is begun later than this after the first, in ms. */
   readonly totalMs: number;
@@ -28,6 +28,8 @@ export interface RetryContext {
   readonly now: () => number;
   /** Ends every pause. */
   readonly signal: AbortSignal;
+  /** Told of every further attempt. */
+  readonly onRetry?: () => void;
 }
 
 /** The pause after the n-th failure (from 1): between half of the full pause and all of it, in ms. */
@@ -55,13 +57,14 @@ export class Budget {
   readonly #context: RetryContext;
   readonly #startedAt: number;
   #failures = 0;
+  #pauses = 0;
 
   constructor(context: RetryContext) {
     this.#context = context;
     this.#startedAt = context.now();
   }
 
-  /** Attempts made so far that failed. */
+  /** Calls made so far that failed. */
   get failures(): number {
     return this.#failures;
   }
@@ -70,17 +73,22 @@ export class Budget {
   async next(): Promise<boolean> {
     const { policy, random, signal } = this.#context;
     this.#failures += 1;
-    if (signal.aborted || this.#failures >= policy.attempts) return false;
-    const ms = backoffMs(policy, this.#failures, random);
+    this.#pauses += 1;
+    if (signal.aborted || this.#pauses >= policy.attempts) return false;
+    const ms = backoffMs(policy, this.#pauses, random);
     if (this.#elapsed() + ms > policy.totalMs) return false;
-    return pause(ms, signal);
+    const waited = await pause(ms, signal);
+    if (waited) this.#context.onRetry?.();
+    return waited;
   }
 
-  /** As `next`, without the wait: another peer stands ready. */
+  /** Counts a failure that needs no wait, since another peer stands ready: it is the same attempt, elsewhere. */
   nextAtOnce(): boolean {
     const { policy, signal } = this.#context;
     this.#failures += 1;
-    return !signal.aborted && this.#failures < policy.attempts && this.#elapsed() <= policy.totalMs;
+    const may = !signal.aborted && this.#elapsed() <= policy.totalMs;
+    if (may) this.#context.onRetry?.();
+    return may;
   }
 
   #elapsed(): number {

@@ -68,6 +68,8 @@ export class ScriptedGateway {
   readonly calls: ScriptedCall[] = [];
   /** Answers evaluate and endorse. */
   answer: (call: ScriptedCall) => string | Uint8Array = () => '';
+  /** As a process that is stopped: connections stay, nothing is answered. */
+  hung = false;
   /** Called when a call comes in, before its fault. */
   onCall: (call: ScriptedCall) => void = () => undefined;
   readonly #faults = new Map<string, Fault[]>();
@@ -103,6 +105,11 @@ export class ScriptedGateway {
       commitStatus: this.#commitStatus,
       chaincodeEvents: this.#events,
     });
+    server.addService(healthService, {
+      check: (_call: unknown, reply: sendUnaryData<Buffer>): void => {
+        if (!this.hung) reply(null, Buffer.alloc(0));
+      },
+    });
     server.addService(peer.DeliverService, {
       deliver: unimplemented,
       deliverFiltered: this.#deliverFiltered,
@@ -133,6 +140,7 @@ export class ScriptedGateway {
   #meets(call: ScriptedCall, reply: sendUnaryData<never>): boolean {
     this.calls.push(call);
     this.onCall(call);
+    if (this.hung) return true;
     const fault = this.#faults.get(call.method)?.shift();
     if (fault === undefined) return false;
     if ('fails' in fault) reply(rpcError(fault.fails, fault.message ?? 'as scripted', fault.details ?? []));
@@ -238,6 +246,23 @@ export class ScriptedGateway {
     });
   };
 }
+
+function asItIs(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+/** gRPC's own health service, whose messages do not matter here. */
+const healthService = {
+  check: {
+    path: '/grpc.health.v1.Health/Check',
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: asItIs,
+    requestDeserialize: asItIs,
+    responseSerialize: asItIs,
+    responseDeserialize: asItIs,
+  },
+};
 
 function byBlock(events: ScriptedChain['events'], chaincode: string): gateway.ChaincodeEventsResponse[] {
   const responses = new Map<number, gateway.ChaincodeEventsResponse>();

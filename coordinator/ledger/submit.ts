@@ -13,11 +13,15 @@ import type { Logger } from 'pino';
 import { FedfabError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { CallFailed, classifyCommit } from './classify.ts';
+import type { Blame, Stage } from './classify.ts';
+import type { Horizon } from './horizon.ts';
 import type { CommitStatus, Deadlines, GatewayPeer, Invocation } from './peer.ts';
 import type { PeerGroup } from './peers.ts';
 import type { TransactionLog } from './port.ts';
 import { Budget } from './retry.ts';
 import type { RetryContext } from './retry.ts';
+import { Tour } from './tour.ts';
+import { TroubleLog } from './trouble.ts';
 
 /** A piece of work for the ledger. */
 export interface Work extends Invocation {
@@ -45,14 +49,12 @@ export interface SubmitterOptions {
   readonly transactions: TransactionLog;
   readonly retry: RetryContext;
   readonly deadlines: Deadlines;
+  readonly horizon: Horizon;
   readonly log: Logger;
 }
 
 /** Signed bytes are kept in the transaction log up to this size; larger ones would double what an upload writes. */
 export const keptBytes = 1_000_000;
-
-/** For how long after a commit of ours a peer may still lag behind it, in ms, and how often it is asked again. */
-const lag = { windowMs: 5_000, attempts: 3 };
 
 /** The contract's refusals that a peer may give only because it does not have the latest block yet. */
 const mayBeLag: readonly ErrorCode[] = ['unknown_round', 'unknown_client'];
@@ -60,11 +62,14 @@ const mayBeLag: readonly ErrorCode[] = ['unknown_round', 'unknown_client'];
 /** Fabric's words when the gateway's own peer has endorsed, and others have not. */
 const othersRefused = /failed to collect enough transaction endorsements/;
 
+/** A policy that has changed is asked for anew; one that is never met is not asked for ever. */
+const policyAttempts = 3;
+
 /** The fate of a transaction, as far as it is one to act upon. */
 type Fate =
   | { readonly kind: 'committed'; readonly block: number }
   /** Nothing was written, and a new transaction may succeed. */
-  | { readonly kind: 'overtaken'; readonly message: string };
+  | { readonly kind: 'overtaken'; readonly code: ErrorCode; readonly message: string; readonly validation: number };
 
 /** A transaction that is in the log. */
 interface Sent {
@@ -80,11 +85,11 @@ interface Sent {
 export class Submitter {
   readonly #options: SubmitterOptions;
   readonly #running = new Map<string, Promise<unknown>>();
-  /** Where and when we last heard of a commit of ours. */
-  #lastCommit = { peer: '', at: -Infinity };
+  readonly #trouble: TroubleLog;
 
   constructor(options: SubmitterOptions) {
     this.#options = options;
+    this.#trouble = new TroubleLog(options.log, options.retry.now);
   }
 
   /**
@@ -93,7 +98,7 @@ export class Submitter {
    * @throws FedfabError: the contract's refusal, or `ledger_unavailable`.
    */
   async evaluate(call: Invocation, peers: PeerGroup): Promise<Uint8Array> {
-    return this.#simulate(peers, new Budget(this.#options.retry), (peer) => peer.evaluate(call));
+    return this.#simulate('evaluate', this.#tour(peers), (peer) => peer.evaluate(call));
   }
 
   /**
@@ -143,16 +148,20 @@ export class Submitter {
     }
   }
 
+  #tour(peers: PeerGroup): Tour {
+    return new Tour(peers, new Budget(this.#options.retry));
+  }
+
   async #run(work: Work, purpose: string): Promise<Outcome> {
-    const budget = new Budget(this.#options.retry);
+    const tour = this.#tour(work.peers);
     const earlier: string[] = [];
     for (const { txId, signed } of this.#options.transactions.pending(purpose)) {
-      const fate = await this.#resume(txId, signed, work, budget);
+      const fate = await this.#resume(txId, signed, work, tour);
       if (fate?.kind === 'committed') return { kind: 'recovered', txId, block: fate.block };
       if (fate === null) earlier.push(txId);
     }
-    for (;;) {
-      const outcome = await this.#attempt(work, purpose, budget);
+    for (let attempt = 1; ; attempt += 1) {
+      const outcome = await this.#attempt(work, purpose, { tour, attempt });
       if (outcome === null) continue;
       // See `#resume`: now that the work is on the chain, the earlier ones are either it or can no more become valid.
       for (const txId of earlier) {
@@ -171,14 +180,14 @@ export class Submitter {
    * key: whichever of the two is ordered first writes the receipt, and the other one, whose simulation had read that
    * there is none, is invalid by MVCC_READ_CONFLICT.
    */
-  async #resume(txId: string, signed: Uint8Array | null, work: Work, budget: Budget): Promise<Fate | null> {
+  async #resume(txId: string, signed: Uint8Array | null, work: Work, tour: Tour): Promise<Fate | null> {
     this.#options.log.info(
       { tx_id: txId, about: work.about, kept: signed !== null },
       'earlier transaction is looked up',
     );
     if (signed !== null) {
       const by = (peer: GatewayPeer): Transaction => peer.transaction(signed);
-      return this.#pursue({ txId, size: signed.length, asked: true, by }, work, budget);
+      return this.#pursue({ txId, size: signed.length, asked: true, by }, work, tour);
     }
     try {
       return this.#settle(txId, await this.#waitFor(txId, work.peers));
@@ -189,8 +198,12 @@ export class Submitter {
   }
 
   /** One new transaction, to its end. Null: it was overtaken and the pause before the next one is over. */
-  async #attempt(work: Work, purpose: string, budget: Budget): Promise<Outcome | null> {
-    const { peer, transaction } = await this.#simulate(work.peers, budget, async (candidate) => {
+  async #attempt(
+    work: Work,
+    purpose: string,
+    { tour, attempt }: { tour: Tour; attempt: number },
+  ): Promise<Outcome | null> {
+    const { peer, transaction } = await this.#simulate('endorse', tour, async (candidate) => {
       return { peer: candidate, transaction: await candidate.endorse(work) };
     });
     const txId = transaction.getTransactionId();
@@ -201,41 +214,78 @@ export class Submitter {
     const { own, size, signed } = await signedBy(peer, transaction, work);
     this.#options.transactions.begin({ txId, purpose, signed });
     const by = (other: GatewayPeer): Transaction => (other === peer ? own : other.transaction(own.getBytes()));
-    const fate = await this.#pursue({ txId, size, asked: false, by }, work, budget);
+    const fate = await this.#pursue({ txId, size, asked: false, by }, work, tour);
     if (fate.kind === 'committed') return { kind: 'written', txId, block: fate.block, result };
 
-    this.#options.log.debug({ tx_id: txId, about: work.about, failures: budget.failures }, fate.message);
-    if (await budget.next()) return null;
-    throw new FedfabError('ledger_unavailable', `${fate.message}; given up after ${budget.failures} attempts`, {
-      tx_id: txId,
-    });
+    const { code, message, validation } = fate;
+    const facts = { tx_id: txId, validation_code: validation };
+    const isLast = code === 'contract_refused' && attempt >= policyAttempts;
+    if (!isLast && (await tour.goOn('nobody', peer.name))) {
+      this.#options.log.info({ ...facts, about: work.about, reason: message }, 'a new transaction is made');
+      return null;
+    }
+    throw new FedfabError(code, `${message}; given up after ${attempt} transactions`, facts);
   }
 
   /** Submits, and asks, until the fate is known; settles the log by it. */
-  async #pursue(sent: Sent, work: Work, budget: Budget): Promise<Fate> {
+  async #pursue(sent: Sent, work: Work, tour: Tour): Promise<Fate> {
     const { txId } = sent;
+    const { log } = this.#options;
     let ask = sent.asked;
-    for (;;) {
-      const peer = work.peers.best();
+    for (let submits = 0; ;) {
+      const peer = tour.peer();
       try {
-        const known = ask ? await this.#lookUp(txId, peer) : null;
-        return this.#settle(txId, known ?? (await this.#submitOnce(sent, peer)));
+        const known = ask ? await this.#find(sent, peer, { about: work.about, submits }) : null;
+        if (known !== null) return this.#settle(txId, known);
+        submits += 1;
+        return this.#settle(txId, await this.#submitOnce(sent, peer, submits));
       } catch (error) {
         if (!(error instanceof CallFailed) && !(error instanceof DuplicateRefused)) throw error;
         this.#refuseIfNeverTaken(txId, error, ask);
+        const facts = { tx_id: txId, about: work.about, peer: peer.name, reason: error.message };
+        log[ask ? 'debug' : 'info'](facts, 'a transaction was not confirmed');
         ask ||= error.verdict.action === 'unknownFate';
-        this.#options.log.debug(
-          { tx_id: txId, about: work.about, reason: error.message },
-          'the fate of a transaction is not known yet',
-        );
-        if (!(await this.#again(error, work.peers, budget))) throw this.#givenUp(txId, error, ask);
+        if (!(await tour.goOn(blameOf(error), peer.name))) throw this.#givenUp(txId, error, ask);
       }
     }
   }
 
-  async #submitOnce(sent: Sent, peer: GatewayPeer): Promise<CommitStatus> {
-    await peer.submit(sent.by(peer), sent.size);
-    return peer.commitStatus(sent.txId, this.#options.deadlines.commitStatusMs);
+  /** Looks up a transaction that may be on its way, and tells the log what follows. */
+  async #find(
+    { txId }: Sent,
+    peer: GatewayPeer,
+    { about, submits }: { about: string; submits: number },
+  ): Promise<CommitStatus | null> {
+    const { log } = this.#options;
+    const known = await this.#lookUp(txId, peer);
+    if (known !== null) log.info({ tx_id: txId, about, block: known.block }, 'transaction found on the chain');
+    // Said once: an orderer may be away for long.
+    else
+      log[submits < 2 ? 'info' : 'debug'](
+        { tx_id: txId, about, peer: peer.name },
+        'the same transaction is sent again',
+      );
+    return known;
+  }
+
+  /** `submits`: the how-manieth time this is. */
+  async #submitOnce({ txId, size, by }: Sent, peer: GatewayPeer, submits: number): Promise<CommitStatus> {
+    const { commitStatusMs, resendMs, perMegabyteMs } = this.#options.deadlines;
+    const patience = resendMs * 2 ** Math.min(submits - 1, 30) + (size / 1e6) * perMegabyteMs;
+    await this.#told('submit', () => peer.submit(by(peer), size));
+    return this.#told('commitStatus', () => peer.commitStatus(txId, Math.min(patience, commitStatusMs)));
+  }
+
+  /** Tells the log, once, when a stage comes to a halt for reasons behind the gateway, and when it goes on. */
+  async #told<T>(stage: Stage, run: () => Promise<T>): Promise<T> {
+    try {
+      const result = await run();
+      this.#trouble.succeeded(stage);
+      return result;
+    } catch (error) {
+      if (error instanceof CallFailed && error.verdict.blame === 'behind') this.#trouble.failed(error);
+      throw error;
+    }
   }
 
   /** Null: not on the chain as yet, as far as this peer knows. */
@@ -243,35 +293,38 @@ export class Submitter {
     try {
       return await peer.commitStatus(txId, this.#options.deadlines.lookUpMs);
     } catch (error) {
-      if (error instanceof CallFailed && !error.verdict.peerFault) return null;
+      if (error instanceof CallFailed && error.verdict.blame !== 'gateway') return null;
       throw error;
     }
   }
 
   /** CommitStatus with its full deadline, from one peer after the other while they fail. */
   async #waitFor(txId: string, peers: PeerGroup): Promise<CommitStatus> {
-    const budget = new Budget(this.#options.retry);
+    const tour = this.#tour(peers);
     for (;;) {
+      const peer = tour.peer();
       try {
-        return await peers.best().commitStatus(txId, this.#options.deadlines.commitStatusMs);
+        return await peer.commitStatus(txId, this.#options.deadlines.commitStatusMs);
       } catch (error) {
-        if (!(error instanceof CallFailed) || !error.verdict.peerFault) throw error;
-        if (!(await this.#again(error, peers, budget))) throw this.#givenUp(txId, error, true);
+        if (!(error instanceof CallFailed) || error.verdict.blame !== 'gateway') throw error;
+        if (!(await tour.goOn('gateway', peer.name))) throw this.#givenUp(txId, error, true);
       }
     }
   }
 
-  #settle(txId: string, { code, block, peer }: CommitStatus): Fate {
-    const { transactions, retry } = this.#options;
+  #settle(txId: string, { code, block }: CommitStatus): Fate {
+    const { transactions, horizon } = this.#options;
     if (code === StatusCode.VALID) {
       transactions.settle(txId, 'committed');
-      this.#lastCommit = { peer, at: retry.now() };
+      horizon.reached({ txId, block });
       return { kind: 'committed', block };
     }
     const verdict = classifyCommit(code);
     if (verdict.action === 'unknownFate') throw new DuplicateRefused(verdict.message);
     transactions.settle(txId, 'refused');
-    if (verdict.action === 'newTransaction') return { kind: 'overtaken', message: verdict.message };
+    if (verdict.action === 'newTransaction') {
+      return { kind: 'overtaken', code: verdict.code, message: verdict.message, validation: code };
+    }
     throw new FedfabError(verdict.code, verdict.message, { tx_id: txId, validation_code: code });
   }
 
@@ -292,33 +345,22 @@ export class Submitter {
   }
 
   /** Evaluate or endorse: nothing is sent to be ordered, so it may be tried as often as the budget allows. */
-  async #simulate<T>(peers: PeerGroup, budget: Budget, run: (peer: GatewayPeer) => Promise<T>): Promise<T> {
-    let lagged = 0;
+  async #simulate<T>(stage: Stage, tour: Tour, run: (peer: GatewayPeer) => Promise<T>): Promise<T> {
+    const { log, retry, deadlines } = this.#options;
+    const since = retry.now();
     for (;;) {
+      const peer = tour.peer();
       try {
-        return await run(peers.best());
+        await peer.catchUp();
+        return await this.#told(stage, () => run(peer));
       } catch (error) {
         if (!(error instanceof CallFailed)) throw error;
-        const mayLag = this.#mayLag(error) && lagged < lag.attempts;
-        if (mayLag) lagged += 1;
-        if (error.verdict.action === 'never' && !mayLag) throw error.toFedfabError();
-        this.#options.log.debug(
-          { peer: error.peer, reason: error.message, failures: budget.failures },
-          'ledger call failed',
-        );
-        if (!(await this.#again(error, peers, budget))) throw this.#unavailable(error);
+        const lags = othersLag(error) && retry.now() - since <= deadlines.lagMs;
+        if (error.verdict.action === 'never' && !lags) throw error.toFedfabError();
+        log.debug({ peer: peer.name, reason: error.message, failures: tour.failures }, 'ledger call failed');
+        if (!(await tour.goOn(lags ? 'nobody' : error.verdict.blame, peer.name))) throw this.#unavailable(error);
       }
     }
-  }
-
-  /**
-   * A peer may not have the block yet in which another peer told us that our transaction is: then it knows nothing of a
-   * round that was just opened, or of a client that just joined. The peer that told us does have it.
-   */
-  #mayLag({ peer, failure, verdict }: CallFailed): boolean {
-    const { at, peer: informant } = this.#lastCommit;
-    if (!mayBeLag.includes(verdict.code) || this.#options.retry.now() - at > lag.windowMs) return false;
-    return peer !== informant || othersRefused.test(failure.message);
   }
 
   #unavailable(error: CallFailed): FedfabError {
@@ -327,12 +369,18 @@ export class Submitter {
     }
     return error.toFedfabError();
   }
+}
 
-  /** Over to another peer at once where there is one that is well, else after a pause; false when the budget is spent. */
-  async #again(error: CallFailed | DuplicateRefused, peers: PeerGroup, budget: Budget): Promise<boolean> {
-    if (error.verdict.peerFault && peers.size > 1 && peers.hasStandby()) return budget.nextAtOnce();
-    return budget.next();
-  }
+/**
+ * The gateway's own peer has our latest commit (`catchUp`); the other endorsers may be a block behind, and then know
+ * nothing of a round that was just opened, or of a client that just joined.
+ */
+function othersLag({ failure, verdict }: CallFailed): boolean {
+  return mayBeLag.includes(verdict.code) && othersRefused.test(failure.message);
+}
+
+function blameOf(error: CallFailed | DuplicateRefused): Blame {
+  return error instanceof CallFailed ? error.verdict.blame : 'nobody';
 }
 
 /** `signed`: the bytes to keep in the log, null when too many; then the transaction is signed as it is sent. */
@@ -351,7 +399,7 @@ async function signedBy(
 /** This copy was refused because there is an earlier one, whose fate is what counts. */
 class DuplicateRefused extends Error {
   override readonly name = 'DuplicateRefused';
-  readonly verdict = { action: 'unknownFate', peerFault: false } as const;
+  readonly verdict = { action: 'unknownFate' } as const;
 }
 
 /** The same work has the same purpose in every life: function, words for people, and a digest of all arguments. */

@@ -2,6 +2,7 @@
 import 'reflect-metadata';
 
 import { webcrypto } from 'node:crypto';
+import { isIP } from 'node:net';
 
 import {
   AuthorityKeyIdentifierExtension,
@@ -77,18 +78,23 @@ export async function issueEnrolment(authority: KeyPair, enrolment: Enrolment, v
   ]);
 }
 
-/** Issues a TLS certificate for a node, good under its own name and on this machine. */
-export async function issueTls(authority: KeyPair, node: string, validity: Validity): Promise<KeyPair> {
+/** Names under which a server is reached on its own machine. */
+export const ownMachine = ['localhost', '127.0.0.1', '::1'];
+
+/** Issues a TLS certificate for a node, good under its own name and `others`: names and addresses. */
+export async function issueTls(
+  authority: KeyPair,
+  node: string,
+  validity: Validity,
+  others: readonly string[] = ownMachine,
+): Promise<KeyPair> {
   return issue(authority, subject(node), validity, [
     new KeyUsagesExtension(KeyUsageFlags.digitalSignature | KeyUsageFlags.keyEncipherment, true),
     new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth]),
     new BasicConstraintsExtension(false, undefined, true),
-    new SubjectAlternativeNameExtension([
-      { type: 'dns', value: node },
-      { type: 'dns', value: 'localhost' },
-      { type: 'ip', value: '127.0.0.1' },
-      { type: 'ip', value: '::1' },
-    ]),
+    new SubjectAlternativeNameExtension(
+      [...new Set([node, ...others])].map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
+    ),
   ]);
 }
 

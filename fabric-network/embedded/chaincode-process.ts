@@ -52,7 +52,10 @@ export interface Chaincode {
   readonly initRequired: boolean;
   /** Process id of the present run; null between two. */
   readonly pid: number | null;
-  /** As `ChaincodeStream.execute`; waits for a chaincode that is just starting again. */
+  /**
+   * As `ChaincodeStream.execute`; waits for a chaincode that is just starting again. Of several peers that are asked for
+   * one transaction at once, one runs it after the other; a peer that runs it already refuses, as in Fabric.
+   */
   execute(execution: Execution): Promise<Answer>;
   /** Ends the process; resolves when it is gone. Idempotent. */
   close(): Promise<void>;
@@ -72,6 +75,12 @@ interface Run {
   readonly ended: Promise<string>;
 }
 
+/** Who runs one transaction, or waits to; `last` resolves when the last of them is done. */
+interface Turns {
+  readonly peers: Set<string>;
+  last: Promise<void>;
+}
+
 class SupervisedChaincode implements Chaincode {
   readonly name: string;
   readonly version: string;
@@ -79,6 +88,7 @@ class SupervisedChaincode implements Chaincode {
   readonly #options: ChaincodeOptions;
   readonly #log: Log;
   readonly #closing = new AbortController();
+  readonly #turns = new Map<string, Turns>();
   #run: Run | null = null;
   /** Settles when the present start has worked out or not. */
   #starting: Promise<unknown> = Promise.resolve();
@@ -102,6 +112,26 @@ class SupervisedChaincode implements Chaincode {
   }
 
   async execute(execution: Execution): Promise<Answer> {
+    const { channel, txId, peer } = execution;
+    // The shim knows a transaction by its id, and the peers of this network share its process.
+    const turns = this.#turns.get(txId) ?? { peers: new Set(), last: Promise.resolve() };
+    if (turns.peers.has(peer)) throw new Error(`txid: ${txId}(${channel}) exists`);
+    this.#turns.set(txId, turns);
+    turns.peers.add(peer);
+    const turn = turns.last.then(() => this.#execute(execution));
+    turns.last = turn.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await turn;
+    } finally {
+      turns.peers.delete(peer);
+      if (turns.peers.size === 0) this.#turns.delete(txId);
+    }
+  }
+
+  async #execute(execution: Execution): Promise<Answer> {
     if (this.#run === null) await this.#starting.catch(() => undefined);
     if (this.#run === null) throw new Error(`could not launch chaincode ${this.name}: it does not start, see the log`);
     return this.#run.stream.execute(execution);

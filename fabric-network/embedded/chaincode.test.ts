@@ -25,7 +25,16 @@ function execution(
     nonce: nonce.toString(),
     ...(more.transient === undefined ? {} : { transient: more.transient }),
   });
-  return { channel, txId, namespace: 'test', init: more.init ?? false, input, proposal: signed, simulation };
+  return {
+    peer: 'peer0.org1.fedfab.com',
+    channel,
+    txId,
+    namespace: 'test',
+    init: more.init ?? false,
+    input,
+    proposal: signed,
+    simulation,
+  };
 }
 
 function text({ payload }: Answer): string {
@@ -181,11 +190,22 @@ describe('the chaincode protocol, with the unmodified fabric-shim', () => {
     );
   });
 
-  test('the same transaction twice at once is refused', async () => {
+  test('the same transaction twice at once at one peer is refused', async () => {
     const twice = execution(new MemorySimulation(), ['get', 'k']);
     const first = chaincode.execute(twice);
     await expect(chaincode.execute(twice)).rejects.toThrow('exists');
     await first;
+  });
+
+  test('the same transaction at two peers at once: each runs it, the one after the other', async () => {
+    const [one, other] = [new MemorySimulation(), new MemorySimulation()];
+    const first = execution(one, ['put', 'k', 'v']);
+    const calls = [first, { ...first, peer: 'peer0.org2.fedfab.com', simulation: other }];
+    const answers = await Promise.all(calls.map((each) => chaincode.execute(each)));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+    expect([text(await call(one, ['get', 'k'])), text(await call(other, ['get', 'k']))]).toEqual(['v', 'v']);
+    // Once done, it may be run again.
+    expect((await chaincode.execute(first)).status).toBe(200);
   });
 
   test('50 MB through transient data and back', async () => {

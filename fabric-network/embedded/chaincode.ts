@@ -35,6 +35,8 @@ const PAGE_LIMIT = 100_000;
 
 /** One call of a chaincode function. */
 export interface Execution {
+  /** The peer that was asked. */
+  readonly peer: string;
   readonly channel: string;
   readonly txId: string;
   /** The chaincode's name: where it keeps its state. */

@@ -322,6 +322,7 @@ describe('validation', () => {
     ['it has no action', { actions: 0 }, codes.INVALID_ENDORSER_TRANSACTION],
     ['another chaincode ran than was invoked', { ranChaincode: 'other' }, codes.INVALID_CHAINCODE],
     ['no chaincode is named', { chaincode: '' }, codes.INVALID_CHAINCODE],
+    ['a system chaincode was invoked', { chaincode: 'qscc' }, codes.INVALID_CHAINCODE],
     ['no chaincode version is named', { version: '' }, codes.INVALID_CHAINCODE],
     ['the read-write set is garbage', { results: Buffer.from([0xff, 0xff]) }, codes.BAD_RWSET],
     ['the event is garbage', { event: Buffer.from([0xff, 0xff]) }, codes.INVALID_OTHER_REASON],

@@ -1,8 +1,8 @@
 /**
  * Fabric's common connection profile, as Fabric's tools and SDKs read it, for the embedded network: every peer with its
- * address and TLS root, and for each organisation the certificate and key of a user to sign with.
+ * address and TLS root, the orderer likewise, and for each organisation the certificate and key of a user to sign with.
  */
-import type { Endpoint } from './network.ts';
+import type { Endpoint, OrdererEndpoint } from './network.ts';
 import type { Membership } from './types.ts';
 
 /** A file named by its absolute path. */
@@ -16,7 +16,14 @@ export interface ConnectionProfile {
   readonly version: string;
   readonly client: { readonly organization: string };
   readonly channels: Readonly<
-    Record<string, { readonly peers: Readonly<Record<string, object>>; readonly chaincodes: readonly string[] }>
+    Record<
+      string,
+      {
+        readonly orderers?: readonly string[];
+        readonly peers: Readonly<Record<string, object>>;
+        readonly chaincodes: readonly string[];
+      }
+    >
   >;
   readonly organizations: Readonly<
     Record<
@@ -26,19 +33,20 @@ export interface ConnectionProfile {
         readonly peers: readonly string[];
         readonly signedCert: FileReference;
         readonly adminPrivateKey: FileReference;
+        /** Of the organisation's clients. */
+        readonly users: Readonly<Record<string, { readonly cert: FileReference; readonly key: FileReference }>>;
       }
     >
   >;
-  readonly peers: Readonly<
-    Record<
-      string,
-      {
-        readonly url: string;
-        readonly tlsCACerts: FileReference;
-        readonly grpcOptions: { readonly 'ssl-target-name-override': string };
-      }
-    >
-  >;
+  readonly orderers?: Readonly<Record<string, ProfileNode>>;
+  readonly peers: Readonly<Record<string, ProfileNode>>;
+}
+
+/** How a node is reached. */
+export interface ProfileNode {
+  readonly url: string;
+  readonly tlsCACerts: FileReference;
+  readonly grpcOptions: { readonly 'ssl-target-name-override': string };
 }
 
 /** What the profile is made of. */
@@ -46,16 +54,22 @@ export interface ProfileSource {
   readonly channel: string;
   readonly chaincodes: readonly string[];
   readonly endpoints: readonly Endpoint[];
+  /** Left out of the profile unless given. */
+  readonly orderers?: readonly OrdererEndpoint[];
   readonly membership: Membership;
-  /** Puts a peer's TLS root (PEM) into a file and says where. */
-  readonly tlsRootPath: (peer: string, root: string) => string;
+  /** Puts a node's TLS root (PEM) into a file and says where. */
+  readonly tlsRootPath: (node: string, root: string) => string;
 }
 
-/** The profile of a running network. The user of an organisation is its `coordinator@…`, else its first. */
+/**
+ * The profile of a running network. An organisation signs as its `coordinator@…`, else its first user; its clients are its
+ * `User…@…`.
+ */
 export function newProfile({
   channel,
   chaincodes,
   endpoints,
+  orderers = [],
   membership,
   tlsRootPath,
 }: ProfileSource): ConnectionProfile {
@@ -69,25 +83,40 @@ export function newProfile({
       peers,
       signedCert: { path: files.certificatePath },
       adminPrivateKey: { path: files.keyPath },
+      users: Object.fromEntries(
+        users
+          .filter((name) => name.startsWith('User'))
+          .map((name) => {
+            const { certificatePath, keyPath } = membership.userFiles(name);
+            return [
+              name.split('@', 1)[0] ?? name,
+              { cert: { path: certificatePath }, key: { path: keyPath } },
+            ] as const;
+          }),
+      ),
     };
     return [mspId.replace(/MSP$/, ''), entry] as const;
   });
-  const peers = endpoints.map(({ peer, address }) => {
-    const tlsCACerts = { path: tlsRootPath(peer, membership.tls(peer).root) };
-    return [
-      peer,
-      { url: `grpcs://${address}`, tlsCACerts, grpcOptions: { 'ssl-target-name-override': peer } },
-    ] as const;
-  });
+  const node = (name: string, address: string): readonly [string, ProfileNode] => {
+    const tlsCACerts = { path: tlsRootPath(name, membership.tls(name).root) };
+    return [name, { url: `grpcs://${address}`, tlsCACerts, grpcOptions: { 'ssl-target-name-override': name } }];
+  };
   const roles = { endorsingPeer: true, chaincodeQuery: true, ledgerQuery: true, eventSource: true };
   return {
     name: 'fedfab-embedded',
     version: '1.0.0',
     client: { organization: organizations[0]?.[0] ?? '' },
     channels: {
-      [channel]: { peers: Object.fromEntries(endpoints.map(({ peer }) => [peer, roles])), chaincodes },
+      [channel]: {
+        ...(orderers.length === 0 ? {} : { orderers: orderers.map(({ name }) => name) }),
+        peers: Object.fromEntries(endpoints.map(({ peer }) => [peer, roles])),
+        chaincodes,
+      },
     },
     organizations: Object.fromEntries(organizations),
-    peers: Object.fromEntries(peers),
+    ...(orderers.length === 0
+      ? {}
+      : { orderers: Object.fromEntries(orderers.map(({ name, address }) => node(name, address))) }),
+    peers: Object.fromEntries(endpoints.map(({ peer, address }) => node(peer, address))),
   };
 }

@@ -4,17 +4,18 @@
  * again and again: every answered request ends with a status, and only one that is not SUCCESS ends the call.
  */
 import { status } from '@grpc/grpc-js';
-import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
+import type { Server } from '@grpc/grpc-js';
 import { common, orderer as ab, peer } from '@hyperledger/fabric-protos';
 
 import { codesOf, envelopesOf, headerOf } from './block-format.ts';
 import { silent } from './log.ts';
 import type { Log } from './log.ts';
 import type { Orderer } from './orderer.ts';
-import { isReader, unsatisfied } from './proposal.ts';
+import { satisfies, unsatisfied } from './policies.ts';
 import { openEnvelope } from './protos.ts';
 import type { OpenedEnvelope } from './protos.ts';
 import { duplex, method, send } from './rpc-call.ts';
+import type { DuplexCall } from './rpc-call.ts';
 import { messageOf, RpcError } from './rpc-error.ts';
 import type { Channel, Membership } from './types.ts';
 import { untilAborted } from './until-aborted.ts';
@@ -37,9 +38,9 @@ export interface DeliverOptions {
   readonly log?: Log;
 }
 
-/** Adds the Deliver service to a gRPC server. */
+/** Adds a peer's Deliver service to a gRPC server. */
 export function addDeliver(server: Server, options: DeliverOptions): void {
-  const service = new DeliverService(options);
+  const service = new DeliverService(options, '/Channel/Application/Readers');
   const door = (respond: Respond): ReturnType<typeof duplex> =>
     duplex(options.closing, (call, signal) => service.serve(call, respond, signal));
   server.addService(definition, {
@@ -49,13 +50,19 @@ export function addDeliver(server: Server, options: DeliverOptions): void {
   });
 }
 
+/** An orderer's Deliver: the same, for whoever may read the channel, with responses that look alike. */
+export function ordererDeliver(options: DeliverOptions): ReturnType<typeof duplex> {
+  const service = new DeliverService(options, '/Channel/Readers');
+  return duplex(options.closing, (call, signal) => service.serve(call, blockResponse, signal));
+}
+
 const definition = {
   deliver: method('/protos.Deliver/Deliver', { requests: true, responses: true }),
   deliverFiltered: method('/protos.Deliver/DeliverFiltered', { requests: true, responses: true }),
   deliverWithPrivateData: method('/protos.Deliver/DeliverWithPrivateData', { requests: true, responses: true }),
 };
 
-/** `peer.DeliverResponse` of a stored block. */
+/** `peer.DeliverResponse` of a stored block (in `orderer.DeliverResponse` status and block have the same numbers). */
 type Respond = (block: Uint8Array) => Uint8Array;
 
 /** A request that ends with a status that is not SUCCESS. The reason is for the log: Fabric does not tell it either. */
@@ -70,20 +77,19 @@ class Refused extends Error {
 
 class DeliverService {
   readonly #options: DeliverOptions;
+  readonly #readers: '/Channel/Application/Readers' | '/Channel/Readers';
   readonly #log: Log;
 
-  constructor(options: DeliverOptions) {
+  constructor(options: DeliverOptions, readers: '/Channel/Application/Readers' | '/Channel/Readers') {
     this.#options = options;
+    this.#readers = readers;
     this.#log = options.log ?? silent;
   }
 
   /** Fabric's `Handle`: the client's half-close counts when a request has been answered, not before. */
-  async serve(call: ServerDuplexStream<Uint8Array, Uint8Array>, respond: Respond, signal: AbortSignal): Promise<void> {
-    const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array, undefined>;
-    for (;;) {
-      const request = await untilAborted(requests.next(), signal);
-      if (request.done === true) return;
-      const outcome = await this.#answer(request.value, (block) => send(call, respond(block), signal), signal);
+  async serve(call: DuplexCall, respond: Respond, signal: AbortSignal): Promise<void> {
+    for await (const request of envelopesFrom(call, signal)) {
+      const outcome = await this.#answer(request, (block) => send(call, respond(block), signal), signal);
       await send(call, statusResponse(outcome), signal);
       if (outcome !== common.Status.SUCCESS) return;
     }
@@ -128,12 +134,6 @@ class DeliverService {
 
   /** The headers, with Fabric's demands on them. Its type of message is not looked at, there as here. */
   #read(request: Uint8Array): OpenedEnvelope {
-    try {
-      common.Envelope.deserializeBinary(request);
-    } catch (error) {
-      const text = `grpc: failed to unmarshal the received message: ${messageOf(error)}`;
-      throw new RpcError(status.INTERNAL, text, [], { cause: error });
-    }
     const envelope = otherwiseBad(() => openEnvelope(request));
     const timestamp = envelope.channelHeader.getTimestamp();
     if (timestamp === undefined) throw bad('channel header in envelope must contain timestamp');
@@ -148,14 +148,37 @@ class DeliverService {
   }
 
   #authorize({ payload, signature, signatureHeader }: OpenedEnvelope): void {
-    const identity = otherwiseForbidden(() => this.#options.membership.identify(signatureHeader.getCreator_asU8()));
-    if (isReader(identity) && identity.verify(payload, signature)) return;
-    throw new Refused(common.Status.FORBIDDEN, unsatisfied('Readers'));
+    const { membership } = this.#options;
+    const identity = otherwiseForbidden(() => membership.identify(signatureHeader.getCreator_asU8()));
+    if (satisfies(this.#readers, identity, membership) && identity.verify(payload, signature)) return;
+    throw new Refused(common.Status.FORBIDDEN, unsatisfied(this.#readers));
   }
 
   /** A stream may outlive the certificate that it was opened with. */
   #requireUnexpired({ signatureHeader }: OpenedEnvelope): void {
     otherwiseForbidden(() => this.#options.membership.identify(signatureHeader.getCreator_asU8()));
+  }
+}
+
+/**
+ * The `common.Envelope`s that a client sends, as bytes, until it has sent its last. Anything else ends the call as a Go
+ * server ends it.
+ */
+export async function* envelopesFrom(
+  call: DuplexCall,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const requests = call.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array, undefined>;
+  for (;;) {
+    const request = await untilAborted(requests.next(), signal);
+    if (request.done === true) return;
+    try {
+      common.Envelope.deserializeBinary(request.value);
+    } catch (error) {
+      const text = `grpc: failed to unmarshal the received message: ${messageOf(error)}`;
+      throw new RpcError(status.INTERNAL, text, [], { cause: error });
+    }
+    yield request.value;
   }
 }
 

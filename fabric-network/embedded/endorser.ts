@@ -1,8 +1,8 @@
 /**
  * Endorsement as Fabric's peers do it (`core/endorser/endorser.go`), with one difference that the network owns up to:
- * the chaincode runs once, in one process, and one peer of every organisation asked signs what it computed. So
- * endorsements of different organisations never differ here, as they would on Fabric for a contract that is not
- * deterministic.
+ * all peers share one process of a chaincode. Asked through a gateway it runs once, and one peer of every organisation
+ * signs what it computed, so that those endorsements never differ, as they would on Fabric for a contract that is not
+ * deterministic. Peers that a client asks one by one run it each for itself.
  */
 import { peer } from '@hyperledger/fabric-protos';
 
@@ -12,15 +12,18 @@ import { proposalHash } from './proposal.ts';
 import type { Proposal } from './proposal.ts';
 import { messageOf } from './rpc-error.ts';
 import type { Channel, SigningIdentity, Simulation } from './types.ts';
-import { field } from './wire.ts';
+import { field, join } from './wire.ts';
 import type { Parts } from './wire.ts';
 
 /** Fabric's key for "this version has been initialised" (`core/chaincode/chaincode_support.go`). */
 const INITIALIZED_KEY = '\u0000\u{10ffff}initialized';
 
+/** What of a chaincode endorsement needs; a system chaincode has it as well. */
+export type Callable = Pick<Chaincode, 'name' | 'version' | 'initRequired' | 'execute'>;
+
 /** A proposal that has been run. */
 export interface Simulated {
-  readonly chaincode: Chaincode;
+  readonly chaincode: Callable;
   readonly answer: Answer;
   /** `rwset.TxReadWriteSet`; empty when only the answer was asked for. */
   readonly readWriteSet: Parts;
@@ -32,13 +35,17 @@ export interface Simulated {
  */
 export async function simulate(
   proposal: Proposal,
-  chaincode: Chaincode,
-  channel: Channel,
+  {
+    chaincode,
+    channel,
+    peer: self,
+  }: { readonly chaincode: Callable; readonly channel: Channel; readonly peer: string },
   want: 'answer' | 'transaction',
 ): Promise<Simulated> {
   const simulation = channel.newSimulation();
   try {
     const answer = await chaincode.execute({
+      peer: self,
       channel: proposal.channel,
       txId: proposal.txId,
       namespace: chaincode.name,
@@ -47,7 +54,7 @@ export async function simulate(
       proposal: proposal.signed,
       simulation,
     });
-    const readWriteSet = want === 'transaction' && succeeded(answer) ? simulation.readWriteSet() : [];
+    const readWriteSet = want === 'transaction' ? simulation.readWriteSet() : [];
     return { chaincode, answer, readWriteSet };
   } catch (error) {
     const reason = `failed to execute transaction ${proposal.txId}: ${messageOf(error)}`;
@@ -74,11 +81,49 @@ export function prepareTransaction(
   const responsePayload = responsePayloadParts(proposal, simulated);
   const endorsedAction = [
     ...field(1, ...responsePayload),
-    ...signers.flatMap((signer) => endorse(responsePayload, signer)),
+    ...signers.flatMap((signer) => field(2, endorsement(responsePayload, signer).serializeBinary())),
   ];
   const actionPayload = [...field(1, proposal.publicPayload), ...field(2, ...endorsedAction)];
   const action = [...field(1, proposal.signatureHeader), ...field(2, ...actionPayload)];
   return [...field(1, proposal.header), ...field(2, ...field(1, ...action))];
+}
+
+/**
+ * What an endorser answers: `peer.ProposalResponse`. Endorsed is what makes a transaction; of a contract's refusal with a
+ * status below 500, and of what was asked of no channel, there is the response alone.
+ */
+export function proposalResponse(proposal: Proposal, simulated: Simulated, signer: SigningIdentity): Uint8Array {
+  const { answer } = simulated;
+  const response = new peer.ProposalResponse();
+  response.setResponse(responseOf(answer));
+  const isRefusal = answer.status >= ERROR_THRESHOLD;
+  if (answer.status < ERROR && (isRefusal || proposal.channel === '')) return response.serializeBinary();
+  const payload = responsePayloadParts(proposal, simulated);
+  if (!isRefusal) {
+    response.setVersion(1);
+    response.setEndorsement(endorsement(payload, signer));
+  }
+  // The payload may be large: it goes in as it is, behind the rest.
+  return join([response.serializeBinary(), ...field(5, ...payload)]);
+}
+
+/** Fabric's `shim.ERRORTHRESHOLD` and `shim.ERROR`. */
+const ERROR_THRESHOLD = 400;
+const ERROR = 500;
+
+/** `peer.ProposalResponse` of a proposal that could not be run: status 500, as Fabric has it. */
+export function failureResponse(reason: string): Uint8Array {
+  const response = new peer.ProposalResponse();
+  response.setResponse(responseOf({ status: ERROR, message: reason, payload: new Uint8Array() }));
+  return response.serializeBinary();
+}
+
+function responseOf({ status, message, payload }: Pick<Answer, 'status' | 'message' | 'payload'>): peer.Response {
+  const response = new peer.Response();
+  response.setStatus(status);
+  response.setMessage(message);
+  response.setPayload(payload);
+  return response;
 }
 
 /** `peer.ProposalResponsePayload`. */
@@ -86,20 +131,16 @@ function responsePayloadParts(proposal: Proposal, { chaincode, answer, readWrite
   const id = new peer.ChaincodeID();
   id.setName(chaincode.name);
   id.setVersion(chaincode.version);
-  const response = new peer.Response();
-  response.setStatus(answer.status);
-  response.setMessage(answer.message);
-  response.setPayload(answer.payload);
   const action = [
     ...field(1, ...readWriteSet),
     ...eventField(proposal, chaincode, answer),
-    ...field(3, response.serializeBinary()),
+    ...field(3, responseOf(answer).serializeBinary()),
     ...field(4, id.serializeBinary()),
   ];
   return [...field(1, proposalHash(proposal)), ...field(2, ...action)];
 }
 
-function eventField(proposal: Proposal, chaincode: Chaincode, { event }: Answer): Uint8Array[] {
+function eventField(proposal: Proposal, chaincode: Callable, { event }: Answer): Uint8Array[] {
   if (event === null) return [];
   const result = new peer.ChaincodeEvent();
   result.setChaincodeId(chaincode.name);
@@ -110,18 +151,18 @@ function eventField(proposal: Proposal, chaincode: Chaincode, { event }: Answer)
 }
 
 /** An endorser signs the payload followed by its own identity. */
-function endorse(responsePayload: Parts, signer: SigningIdentity): Uint8Array[] {
-  const endorsement = new peer.Endorsement();
-  endorsement.setEndorser(signer.serialized);
-  endorsement.setSignature(signer.sign([...responsePayload, signer.serialized]));
-  return field(2, endorsement.serializeBinary());
+function endorsement(responsePayload: Parts, signer: SigningIdentity): peer.Endorsement {
+  const result = new peer.Endorsement();
+  result.setEndorser(signer.serialized);
+  result.setSignature(signer.sign([...responsePayload, signer.serialized]));
+  return result;
 }
 
 /**
  * Fabric's rules for `--isInit` (`CheckInvocation`): only where the definition requires it, once per version, and
  * before anything else.
  */
-function isInit(proposal: Proposal, { name, version, initRequired }: Chaincode, simulation: Simulation): boolean {
+function isInit(proposal: Proposal, { name, version, initRequired }: Callable, simulation: Simulation): boolean {
   const requested = proposal.input.getIsInit();
   if (!initRequired) {
     if (requested) throw invalid(`chaincode '${name}' does not require initialization but called as init`);

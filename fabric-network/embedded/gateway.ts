@@ -9,21 +9,21 @@ import type { Server } from '@grpc/grpc-js';
 import { gateway, orderer as ab, peer } from '@hyperledger/fabric-protos';
 import protobuf from 'google-protobuf';
 
-import type { Chaincode } from './chaincode-process.ts';
 import { prepareTransaction, simulate, succeeded } from './endorser.ts';
-import type { Simulated } from './endorser.ts';
+import type { Callable, Simulated } from './endorser.ts';
 import { silent } from './log.ts';
 import type { Log } from './log.ts';
 import { BroadcastError } from './orderer.ts';
 import type { Orderer } from './orderer.ts';
-import { checkProposal, isReader, readProposal, unmarshal, unsatisfied } from './proposal.ts';
+import { notAllowed, satisfies } from './policies.ts';
+import { checkProposal, readGatewayProposal, unmarshal } from './proposal.ts';
 import type { Proposal } from './proposal.ts';
 import { chaincodeActionOf, openEnvelope } from './protos.ts';
 import { method, send, streaming, unary } from './rpc-call.ts';
 import type { StreamingCall } from './rpc-call.ts';
 import { messageOf, reasonOf, RpcError } from './rpc-error.ts';
 import type { Channel, CommittedBlock, Identity, Membership, SigningIdentity } from './types.ts';
-import { asBuffer, field, join } from './wire.ts';
+import { field, join } from './wire.ts';
 
 /** The peer whose door this is. */
 export interface GatewayPeer {
@@ -41,7 +41,9 @@ export interface GatewayOptions {
   readonly membership: Membership;
   readonly orderer: Orderer;
   /** By name. */
-  readonly chaincodes: ReadonlyMap<string, Chaincode>;
+  readonly chaincodes: ReadonlyMap<string, Callable>;
+  /** By name. They answer, and make no transactions. */
+  readonly systemChaincodes: ReadonlyMap<string, Callable>;
   /** Aborted when the network closes: ends what waits. */
   readonly closing: AbortSignal;
   readonly log?: Log;
@@ -164,24 +166,22 @@ class GatewayService {
 
   #readProposal(signed: peer.SignedProposal | undefined, prefix: string): Proposal {
     try {
-      return readProposal(signed);
+      return readGatewayProposal(signed);
     } catch (error) {
       throw new RpcError(status.INVALID_ARGUMENT, `${prefix}${messageOf(error)}`, [], { cause: error });
     }
   }
 
-  /** Fabric's `preProcess`: the proposal itself, then whether its id is new. */
   #check(proposal: Proposal): void {
-    checkProposal(proposal, this.#options.membership);
-    if (this.#options.channel.transaction(proposal.txId) !== null) {
-      const creator = asBuffer(proposal.creator).toString('hex');
-      throw new Error(`duplicate transaction found [${proposal.txId}]. Creator [${creator}]`);
-    }
+    const { membership, channel, peer: self, systemChaincodes } = this.#options;
+    const isSystem = systemChaincodes.has(proposal.chaincode);
+    checkProposal(proposal, { membership, channel, mspId: self.mspId, isSystem });
   }
 
   /** Transient data goes to the own organisation only, unless the client names others. All share one chaincode here. */
-  #evaluator({ channel, chaincode }: Proposal, targets: readonly string[]): Chaincode {
-    const found = this.#options.chaincodes.get(chaincode);
+  #evaluator({ channel, chaincode }: Proposal, targets: readonly string[]): Callable {
+    const { chaincodes, systemChaincodes } = this.#options;
+    const found = chaincodes.get(chaincode) ?? systemChaincodes.get(chaincode);
     const known = this.#options.membership.organizations.map(({ mspId }) => mspId);
     if (found === undefined || (targets.length > 0 && !targets.some((target) => known.includes(target)))) {
       const text = `no peers available to evaluate chaincode ${chaincode} in channel ${channel}`;
@@ -190,7 +190,7 @@ class GatewayService {
     return found;
   }
 
-  #endorserOf({ channel, chaincode, hasTransient }: Proposal, organizations: readonly string[]): Chaincode {
+  #endorserOf({ channel, chaincode, hasTransient }: Proposal, organizations: readonly string[]): Callable {
     const found = channel === this.#options.channel.name ? this.#options.chaincodes.get(chaincode) : undefined;
     if (found !== undefined) return found;
     if (organizations.length > 0) throw new RpcError(status.UNAVAILABLE, noEndorsers(organizations));
@@ -216,7 +216,7 @@ class GatewayService {
     });
   }
 
-  async #endorse(proposal: Proposal, chaincode: Chaincode, signers: readonly SigningIdentity[]): Promise<Uint8Array[]> {
+  async #endorse(proposal: Proposal, chaincode: Callable, signers: readonly SigningIdentity[]): Promise<Uint8Array[]> {
     const { orderer } = this.#options;
     let success = false;
     orderer.expect(proposal.txId);
@@ -238,12 +238,13 @@ class GatewayService {
 
   async #simulate(
     proposal: Proposal,
-    chaincode: Chaincode,
+    chaincode: Callable,
     want: 'answer' | 'transaction',
     failure: string,
   ): Promise<Simulated> {
     try {
-      return await simulate(proposal, chaincode, this.#options.channel, want);
+      const { channel, peer: self } = this.#options;
+      return await simulate(proposal, { chaincode, channel, peer: self.name }, want);
     } catch (error) {
       throw this.#failed(status.ABORTED, `${failure}, see attached details for more info`, error);
     }
@@ -266,8 +267,7 @@ class GatewayService {
       throw new RpcError(status.PERMISSION_DENIED, `Failed to get policy manager for channel [${channel}]`);
     }
     if (this.#isReader(creator, signed)) return;
-    const text = `failed evaluating policy on signed data during check policy on channel [${channel}] with policy [/Channel/Application/Readers]: [${unsatisfied('Readers')}]`;
-    throw new RpcError(status.PERMISSION_DENIED, text);
+    throw new RpcError(status.PERMISSION_DENIED, notAllowed('/Channel/Application/Readers', channel));
   }
 
   #isReader(creator: Uint8Array, signed: SignedRequest): boolean {
@@ -278,7 +278,8 @@ class GatewayService {
       this.#log('info', 'request refused', { reason: messageOf(error) });
       return false;
     }
-    return isReader(identity) && identity.verify(signed.getRequest_asU8(), signed.getSignature_asU8());
+    const isReader = satisfies('/Channel/Application/Readers', identity, this.#options.membership);
+    return isReader && identity.verify(signed.getRequest_asU8(), signed.getSignature_asU8());
   }
 
   /**

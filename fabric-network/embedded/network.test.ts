@@ -586,7 +586,8 @@ describe('chaincode events', () => {
 describe('the network as a whole', () => {
   test('starts again with the same state, ports and profile', async () => {
     const first = await startNetwork({ dir: join(base, 'again'), chaincodes });
-    const { endpoints, profile } = first;
+    const { endpoints, orderer, profile } = first;
+    expect(profile.orderers?.[orderer.name]?.url).toBe(`grpcs://${orderer.address}`);
     const writer = client({}, first);
     await writer.contract.submitTransaction('put', 'kept', 'yes');
     const { height } = first.channel;
@@ -596,6 +597,7 @@ describe('the network as a whole', () => {
 
     const second = await started('again');
     expect(second.endpoints).toEqual(endpoints);
+    expect(second.orderer).toEqual(orderer);
     expect(second.profile).toEqual(profile);
     expect(second.channel.height).toBe(height);
     expect(text(await client({}, second).contract.evaluateTransaction('get', 'kept'))).toBe('yes');

@@ -1,7 +1,8 @@
 /**
- * The embedded Fabric network, whole: identities, ledger, chaincode, ordering, and for each peer of the diary's network a
- * Gateway with block events, on a port of its own with a TLS certificate of its own. All peers share the one ledger:
- * nothing is replicated, and who needs more than one machine uses Fabric.
+ * The embedded Fabric network, whole: identities, ledger, chaincode, ordering; for each peer of the diary's network a
+ * Gateway, an Endorser and block events, and for its orderer AtomicBroadcast, each node on a port of its own with a TLS
+ * certificate of its own. All nodes share the one ledger: nothing is replicated, and who needs more than one machine uses
+ * Fabric.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -9,10 +10,12 @@ import { join, resolve } from 'node:path';
 
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 
+import { addAtomicBroadcast } from './atomic-broadcast.ts';
 import { openChannel } from './channel.ts';
 import { startChaincode } from './chaincode-process.ts';
 import type { Chaincode, ChaincodeOptions } from './chaincode-process.ts';
 import { addDeliver } from './deliver.ts';
+import { addEndorser } from './endorser-service.ts';
 import { addGateway } from './gateway.ts';
 import { openMembership } from './identities.ts';
 import { lockDirectory } from './lock.ts';
@@ -24,6 +27,7 @@ import type { BatchOptions } from './orderer.ts';
 import { newProfile } from './connection-profile.ts';
 import type { ConnectionProfile } from './connection-profile.ts';
 import { RpcError } from './rpc-error.ts';
+import { newSystemChaincodes } from './system-chaincodes.ts';
 import type { Channel, Membership } from './types.ts';
 
 const MAX_MESSAGE_BYTES = 110 * 1024 * 1024;
@@ -38,7 +42,7 @@ export interface NetworkOptions {
   readonly dir: string;
   /** Interface to listen on; `127.0.0.1` unless given. */
   readonly host?: string;
-  /** Ports by peer name; those not named are free ones, and the same again at the next start where possible. */
+  /** Ports by the name of a peer, or of the orderer; those not named are free ones, and the same again at the next start where possible. */
   readonly ports?: Readonly<Record<string, number>>;
   /** `channel2` unless given. */
   readonly channel?: string;
@@ -62,12 +66,23 @@ export interface Endpoint {
   readonly address: string;
 }
 
+/** The node of the network that orders. */
+export const ORDERER = 'orderer.fedfab.com';
+
+/** The orderer's door. */
+export interface OrdererEndpoint {
+  readonly name: string;
+  /** `host:port`. */
+  readonly address: string;
+}
+
 /** A running network. */
 export interface Network {
   /** `connection.json` in the directory. */
   readonly profilePath: string;
   readonly profile: ConnectionProfile;
   readonly endpoints: readonly Endpoint[];
+  readonly orderer: OrdererEndpoint;
   readonly channel: Channel;
   readonly membership: Membership;
   readonly chaincodes: ReadonlyMap<string, Chaincode>;
@@ -116,11 +131,13 @@ class EmbeddedNetwork {
     const orderer = new Orderer({ channel, membership, log: this.#log, ...(batch === undefined ? {} : { batch }) });
     this.#orderer = orderer;
     await this.#startChaincodes(membership);
+    const shared = { channel, membership, orderer };
     for (const { mspId, peers } of membership.organizations) {
-      for (const peer of peers) await this.#openDoor({ name: peer, mspId }, { channel, membership, orderer });
+      for (const peer of peers) await this.#openPeer({ name: peer, mspId }, shared);
     }
-    this.#rememberPorts();
-    this.#running = this.#describe(channel, membership);
+    const endpoint = await this.#openOrderer(shared);
+    this.#rememberPorts(endpoint);
+    this.#running = this.#describe(channel, membership, endpoint);
     this.#log('info', 'embedded network is up', { channel: name, height: channel.height, dir: this.#dir });
   }
 
@@ -162,12 +179,27 @@ class EmbeddedNetwork {
     if (failed !== undefined) throw failed.reason;
   }
 
-  async #openDoor(
-    { name, mspId }: { name: string; mspId: string },
-    shared: { channel: Channel; membership: Membership; orderer: Orderer },
-  ): Promise<void> {
+  async #openPeer({ name, mspId }: { name: string; mspId: string }, shared: Shared): Promise<void> {
+    const { server, address } = await this.#openServer(name, shared.membership);
+    this.#endpoints.push({ peer: name, mspId, address });
+    // In the same turn of the event loop as the bind, so that no call can come before the services are there.
+    const common = { ...shared, closing: this.#closing.signal, log: this.#log };
+    const systemChaincodes = newSystemChaincodes({ ...shared, mspId, chaincodes: this.#chaincodes });
+    const peer = { ...common, peer: { name, mspId, address }, chaincodes: this.#chaincodes, systemChaincodes };
+    addGateway(server, peer);
+    addEndorser(server, peer);
+    addDeliver(server, common);
+  }
+
+  async #openOrderer(shared: Shared): Promise<OrdererEndpoint> {
+    const { server, address } = await this.#openServer(ORDERER, shared.membership);
+    addAtomicBroadcast(server, { ...shared, closing: this.#closing.signal, log: this.#log });
+    return { name: ORDERER, address };
+  }
+
+  async #openServer(node: string, membership: Membership): Promise<{ server: Server; address: string }> {
     const { maxMessageBytes = MAX_MESSAGE_BYTES } = this.#options;
-    const tls = shared.membership.tls(name);
+    const tls = membership.tls(node);
     const server = new Server({
       'grpc.max_receive_message_length': maxMessageBytes,
       'grpc.max_send_message_length': -1,
@@ -175,25 +207,20 @@ class EmbeddedNetwork {
     });
     this.#servers.push(server);
     const pair = { cert_chain: Buffer.from(tls.certificate), private_key: Buffer.from(tls.key) };
-    const port = await this.#bind(server, name, ServerCredentials.createSsl(null, [pair]));
-    const endpoint = { peer: name, mspId, address: addressOf(reachable(this.#host()), port) };
-    this.#endpoints.push(endpoint);
-    // In the same turn of the event loop as the bind, so that no call can come before the service is there.
-    const common = { ...shared, closing: this.#closing.signal, log: this.#log };
-    addGateway(server, { peer: { name, mspId, address: endpoint.address }, ...common, chaincodes: this.#chaincodes });
-    addDeliver(server, common);
+    const port = await this.#bind(server, node, ServerCredentials.createSsl(null, [pair]));
+    return { server, address: addressOf(reachable(this.#host()), port) };
   }
 
   /** A port asked for, else the one of the last start, else any. */
-  async #bind(server: Server, peer: string, credentials: ServerCredentials): Promise<number> {
-    const fixed = this.#options.ports?.[peer] ?? 0;
+  async #bind(server: Server, node: string, credentials: ServerCredentials): Promise<number> {
+    const fixed = this.#options.ports?.[node] ?? 0;
     if (fixed !== 0) return listen(server, addressOf(this.#host(), fixed), credentials);
-    const remembered = this.#rememberedPorts().get(peer);
+    const remembered = this.#rememberedPorts().get(node);
     if (remembered !== undefined) {
       // Asked first, because grpc-js complains on the terminal about a port that it cannot have.
       if (await isFree(this.#host(), remembered))
         return listen(server, addressOf(this.#host(), remembered), credentials);
-      this.#log('warn', 'the port of the last start is taken, using another', { peer, port: remembered });
+      this.#log('warn', 'the port of the last start is taken, using another', { node, port: remembered });
     }
     return listen(server, addressOf(this.#host(), 0), credentials);
   }
@@ -213,25 +240,24 @@ class EmbeddedNetwork {
     }
   }
 
-  #rememberPorts(): void {
-    const ports = this.#endpoints.map(({ peer, address }) => [
-      peer,
-      Number(address.slice(address.lastIndexOf(':') + 1)),
-    ]);
+  #rememberPorts(orderer: OrdererEndpoint): void {
+    const nodes = [...this.#endpoints.map(({ peer, address }) => ({ name: peer, address })), orderer];
+    const ports = nodes.map(({ name, address }) => [name, Number(address.slice(address.lastIndexOf(':') + 1))]);
     writeWhole(join(this.#dir, 'ports.json'), JSON.stringify(Object.fromEntries(ports), null, 2));
   }
 
-  #describe(channel: Channel, membership: Membership): Network {
+  #describe(channel: Channel, membership: Membership, orderer: OrdererEndpoint): Network {
     const profile = newProfile({
       channel: channel.name,
       chaincodes: [...this.#chaincodes.keys()],
       endpoints: this.#endpoints,
+      orderers: [orderer],
       membership,
-      tlsRootPath: (peer, root) => {
+      tlsRootPath: (node, root) => {
         const folder = join(this.#dir, 'tls-roots');
         mkdirSync(folder, { recursive: true });
-        writeWhole(join(folder, `${peer}.pem`), root);
-        return join(folder, `${peer}.pem`);
+        writeWhole(join(folder, `${node}.pem`), root);
+        return join(folder, `${node}.pem`);
       },
     });
     const profilePath = join(this.#dir, 'connection.json');
@@ -240,12 +266,20 @@ class EmbeddedNetwork {
       profilePath,
       profile,
       endpoints: this.#endpoints,
+      orderer,
       channel,
       membership,
       chaincodes: this.#chaincodes,
       close: () => this.close(),
     };
   }
+}
+
+/** What all nodes work on. */
+interface Shared {
+  readonly channel: Channel;
+  readonly membership: Membership;
+  readonly orderer: Orderer;
 }
 
 function listen(server: Server, address: string, credentials: ServerCredentials): Promise<number> {

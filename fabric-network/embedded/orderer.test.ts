@@ -93,7 +93,7 @@ function membership(identity: Partial<Identity> | Error): Membership {
     signer: refuse,
     tls: refuse,
     userFiles: refuse,
-    organizations: [],
+    organizations: [{ name: 'org1.fedfab.com', mspId: 'Org1MSP', peers: [], users: [] }],
     msps: [],
   };
 }
@@ -190,9 +190,21 @@ describe('cutting blocks', () => {
 
 describe('refusals', () => {
   test.each<[string, Uint8Array, string, string]>([
-    ['rubbish', Buffer.from([0xff, 0xff]), 'BAD_REQUEST', 'bad header'],
-    ['another channel', envelope('a', { channel: 'channel3' }), 'NOT_FOUND', 'channel does not exist'],
-    ['a configuration', envelope('a', { type: 2 }), 'BAD_REQUEST', 'endorser transactions only'],
+    [
+      'rubbish',
+      Buffer.from([0xff, 0xff]),
+      'BAD_REQUEST',
+      'could not determine channel ID: error unmarshalling Envelope',
+    ],
+    ['nothing', new Uint8Array(), 'BAD_REQUEST', 'could not determine channel ID: header not set'],
+    ['another channel', envelope('a', { channel: 'channel3' }), 'BAD_REQUEST', 'channel creation request not allowed'],
+    [
+      'a configuration',
+      envelope('a', { type: 1 }),
+      'BAD_REQUEST',
+      'message is of type that cannot be processed directly',
+    ],
+    ['its change', envelope('a', { type: 2 }), 'BAD_REQUEST', 'cannot be configured anew'],
     ['one too large', envelope('a', { size: 2_000 }), 'BAD_REQUEST', 'exceeds maximum allowed 1000 bytes'],
   ])('%s', async (_name, bytes, status, message) => {
     const refusal = newOrderer({ absoluteMaxBytes: 1_000 }).broadcast(bytes);
@@ -208,6 +220,7 @@ describe('refusals', () => {
       "'Writers' sub-policies to be satisfied: permission denied",
     ],
     ['a peer', { role: 'peer' }, 'FORBIDDEN', 'permission denied'],
+    ['an orderer of a peer organisation', { role: 'orderer' }, 'FORBIDDEN', 'permission denied'],
     ['an unknown identity', new Error('MSP is unknown'), 'FORBIDDEN', 'permission denied'],
     [
       'an expired one',
@@ -219,6 +232,13 @@ describe('refusals', () => {
     const refusal = newOrderer({}, identity).broadcast(envelope('a'));
     await expect(refusal).rejects.toMatchObject({ status, message: expect.stringContaining(message) as string });
   });
+});
+
+test("every member of the orderers' organisation may write", async () => {
+  const orderer = newOrderer({}, { mspId: 'OrdererMSP', role: 'orderer' });
+  void orderer.broadcast(envelope('a'));
+  await vi.advanceTimersByTimeAsync(0);
+  expect(channel.cut).toEqual([['a']]);
 });
 
 describe('waiting', () => {

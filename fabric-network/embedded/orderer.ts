@@ -11,9 +11,8 @@ import { common } from '@hyperledger/fabric-protos';
 import { silent } from './log.ts';
 import type { Log } from './log.ts';
 import { IdentityError } from './msp.ts';
-import { isWriter, unsatisfied } from './proposal.ts';
-import { openEnvelope } from './protos.ts';
-import type { OpenedEnvelope } from './protos.ts';
+import { satisfies, unsatisfied } from './policies.ts';
+import { unmarshal } from './proposal.ts';
 import { messageOf } from './rpc-error.ts';
 import type { Channel, CommittedBlock, Membership } from './types.ts';
 import { untilAborted } from './until-aborted.ts';
@@ -43,7 +42,7 @@ const defaults: Required<BatchOptions> = {
 /** The orderer's refusal: `common.Status` and Fabric's text. */
 export class BroadcastError extends Error {
   override readonly name = 'BroadcastError';
-  readonly status: 'BAD_REQUEST' | 'FORBIDDEN' | 'NOT_FOUND' | 'SERVICE_UNAVAILABLE';
+  readonly status: 'BAD_REQUEST' | 'FORBIDDEN' | 'SERVICE_UNAVAILABLE';
 
   constructor(status: BroadcastError['status'], info: string, options?: ErrorOptions) {
     super(info, options);
@@ -108,8 +107,7 @@ export class Orderer {
    * accepted here survives any crash. Rejects with a BroadcastError.
    */
   async broadcast(envelope: Uint8Array): Promise<void> {
-    const opened = this.#admit(envelope);
-    this.#forget(opened.channelHeader.getTxId());
+    this.#forget(this.#admit(envelope));
     if (this.#pending.length > 0 && this.#pendingBytes + envelope.length > this.#batch.preferredMaxBytes) this.#cut();
     const committed = new Promise<void>((resolve, reject) => this.#pending.push({ envelope, resolve, reject }));
     this.#pendingBytes += envelope.length;
@@ -166,31 +164,38 @@ export class Orderer {
     for (const txId of [...this.#onTheWay.keys()]) this.#forget(txId);
   }
 
-  /** The checks of Fabric's orderer (`orderer/common/msgprocessor`), in its order. */
-  #admit(envelope: Uint8Array): OpenedEnvelope {
+  /**
+   * The checks of Fabric's orderer, in its order (`orderer/common/multichannel/registrar.go`,
+   * `orderer/common/msgprocessor`). Gives the transaction's id. What a transaction holds is not looked at, there as here:
+   * peers tell whether it is valid.
+   */
+  #admit(bytes: Uint8Array): string {
     if (this.#failure !== null) {
       throw new BroadcastError('SERVICE_UNAVAILABLE', this.#failure.message, { cause: this.#failure });
     }
-    const opened = openedOrRefused(envelope);
-    const channel = opened.channelHeader.getChannelId();
-    if (channel !== this.#channel.name) throw new BroadcastError('NOT_FOUND', 'channel does not exist');
-    if (opened.channelHeader.getType() !== common.HeaderType.ENDORSER_TRANSACTION) {
-      throw new BroadcastError('BAD_REQUEST', 'the embedded network orders endorser transactions only');
+    const { envelope, header, channelHeader } = openedOrRefused(bytes);
+    if (channelHeader.getChannelId() !== this.#channel.name) {
+      const text = 'channel creation request not allowed because the orderer system channel is not defined';
+      throw new BroadcastError('BAD_REQUEST', text);
     }
+    refuseConfiguration(channelHeader.getType());
     const max = this.#batch.absoluteMaxBytes;
-    if (envelope.length > max) {
-      const size = `message payload is ${envelope.length} bytes and exceeds maximum allowed ${max} bytes`;
-      throw new BroadcastError('BAD_REQUEST', size);
+    const size = envelope.getPayload_asU8().length + envelope.getSignature_asU8().length;
+    if (size > max) {
+      const text = `message payload is ${size} bytes and exceeds maximum allowed ${max} bytes`;
+      throw new BroadcastError('BAD_REQUEST', text);
     }
-    this.#authorize(opened);
-    return opened;
+    this.#authorize(envelope, signatureHeaderOf(header));
+    return channelHeader.getTxId();
   }
 
-  #authorize({ payload, signature, signatureHeader }: OpenedEnvelope): void {
+  #authorize(envelope: common.Envelope, signatureHeader: common.SignatureHeader): void {
+    const membership = this.#membership;
     let reason = 'the signature is not valid';
     try {
-      const identity = this.#membership.identify(signatureHeader.getCreator_asU8());
-      if (isWriter(identity) && identity.verify(payload, signature)) return;
+      const identity = membership.identify(signatureHeader.getCreator_asU8());
+      const mayWrite = satisfies('/Channel/Writers', identity, membership);
+      if (mayWrite && identity.verify(envelope.getPayload_asU8(), envelope.getSignature_asU8())) return;
     } catch (error) {
       if (error instanceof IdentityError && error.kind === 'expired') {
         throw new BroadcastError('BAD_REQUEST', 'broadcast client identity expired', { cause: error });
@@ -198,7 +203,7 @@ export class Orderer {
       reason = messageOf(error);
     }
     this.#log('info', 'transaction refused', { reason });
-    throw new BroadcastError('FORBIDDEN', `${unsatisfied('Writers')}: permission denied`);
+    throw new BroadcastError('FORBIDDEN', `${unsatisfied('/Channel/Writers')}: permission denied`);
   }
 
   #forget(txId: string): void {
@@ -252,12 +257,44 @@ export class Orderer {
   }
 }
 
-function openedOrRefused(envelope: Uint8Array): OpenedEnvelope {
+interface Opened {
+  readonly envelope: common.Envelope;
+  readonly header: common.Header;
+  readonly channelHeader: common.ChannelHeader;
+}
+
+/** An envelope down to its channel header. */
+function openedOrRefused(bytes: Uint8Array): Opened {
   try {
-    return openEnvelope(envelope);
+    const envelope = unmarshal('Envelope', bytes, common.Envelope);
+    const header = unmarshal('Payload', envelope.getPayload_asU8(), common.Payload).getHeader();
+    if (header === undefined) throw new Error('header not set');
+    const channelHeader = header.getChannelHeader_asU8();
+    if (channelHeader.length === 0) throw new Error('channel header not set');
+    return { envelope, header, channelHeader: unmarshal('ChannelHeader', channelHeader, common.ChannelHeader) };
   } catch (error) {
-    const info = `bad header: ${messageOf(error)}`;
+    const info = `could not determine channel ID: ${messageOf(error)}`;
     throw new BroadcastError('BAD_REQUEST', info, { cause: error });
+  }
+}
+
+function signatureHeaderOf(header: common.Header): common.SignatureHeader {
+  try {
+    return common.SignatureHeader.deserializeBinary(header.getSignatureHeader_asU8());
+  } catch (error) {
+    const info = `could not convert message to signedData: GetSignatureHeaderFromBytes failed, err ${messageOf(error)}`;
+    throw new BroadcastError('BAD_REQUEST', info, { cause: error });
+  }
+}
+
+/** The channel of this network stays as it was made. */
+function refuseConfiguration(type: number): void {
+  const { CONFIG, CONFIG_UPDATE, ORDERER_TRANSACTION } = common.HeaderType;
+  if (type === CONFIG || type === ORDERER_TRANSACTION) {
+    throw new BroadcastError('BAD_REQUEST', 'message is of type that cannot be processed directly');
+  }
+  if (type === CONFIG_UPDATE) {
+    throw new BroadcastError('BAD_REQUEST', "the embedded network's channel cannot be configured anew");
   }
 }
 

@@ -5,10 +5,11 @@
 import { common, peer } from '@hyperledger/fabric-protos';
 
 import { IdentityError } from './msp.ts';
+import { notAllowed, satisfies } from './policies.ts';
 import { proposalHashOf, txIdOf } from './protos.ts';
 import { messageOf } from './rpc-error.ts';
-import type { Identity, Membership } from './types.ts';
-import { field, join } from './wire.ts';
+import type { Channel, Identity, Membership } from './types.ts';
+import { asBuffer, field, join } from './wire.ts';
 
 /** A `peer.SignedProposal` in parts. Byte arrays are views of what the client sent. */
 export interface Proposal {
@@ -20,6 +21,7 @@ export interface Proposal {
   readonly signatureHeader: Uint8Array;
   readonly type: number;
   readonly epoch: number;
+  /** Empty where the proposal is for no channel. */
   readonly channel: string;
   readonly txId: string;
   readonly nonce: Uint8Array;
@@ -32,58 +34,50 @@ export interface Proposal {
   readonly publicPayload: Uint8Array;
 }
 
-/** Takes a proposal apart. Throws an Error that says what is missing or malformed. */
-export function readProposal(signed: peer.SignedProposal | undefined): Proposal {
-  const bytes = signed?.getProposalBytes_asU8() ?? new Uint8Array();
-  if (signed === undefined || bytes.length === 0) throw new Error('a signed proposal is required');
-  const proposal = unmarshal('Proposal', bytes, peer.Proposal);
-  const header = unmarshal('Header', proposal.getHeader_asU8(), common.Header);
-  const channelHeader = unmarshal('ChannelHeader', header.getChannelHeader_asU8(), common.ChannelHeader);
-  const signatureHeader = unmarshal('SignatureHeader', header.getSignatureHeader_asU8(), common.SignatureHeader);
-  const payload = unmarshal('ChaincodeProposalPayload', proposal.getPayload_asU8(), peer.ChaincodeProposalPayload);
-  const invocation = payload.getInput_asU8();
-  const channel = channelHeader.getChannelId();
+/** Takes a proposal apart, as an endorser does. Throws an Error in Fabric's words that says what is missing or malformed. */
+export function readProposal(signed: peer.SignedProposal): Proposal {
+  return endorsable(open(signed));
+}
+
+/** As `readProposal`, with what a gateway asks before it passes a proposal on. */
+export function readGatewayProposal(signed: peer.SignedProposal | undefined): Proposal {
+  if (signed === undefined || signed.getProposalBytes_asU8().length === 0) {
+    throw new Error('a signed proposal is required');
+  }
+  const opened = open(signed);
+  const channel = opened.channelHeader.getChannelId();
   if (channel === '') throw new Error('no channel id provided');
-  return {
-    signed,
-    bytes,
-    header: proposal.getHeader_asU8(),
-    channelHeader: header.getChannelHeader_asU8(),
-    signatureHeader: header.getSignatureHeader_asU8(),
-    type: channelHeader.getType(),
-    epoch: channelHeader.getEpoch(),
-    channel,
-    txId: channelHeader.getTxId(),
-    nonce: signatureHeader.getNonce_asU8(),
-    creator: signatureHeader.getCreator_asU8(),
-    ...readInvocation(invocation, channelHeader),
-    hasTransient: payload.getTransientmapMap().getLength() > 0,
-    publicPayload: join(field(1, invocation)),
-  };
+  if (opened.spec === undefined) throw new Error(`no chaincode spec is provided, channel id [${channel}]`);
+  if ((opened.spec.getChaincodeId()?.getName() ?? '') === '') {
+    throw new Error(`no chaincode name is provided, channel id [${channel}]`);
+  }
+  return endorsable(opened);
+}
+
+/** What a proposal is checked against. */
+export interface ProposalContext {
+  readonly membership: Membership;
+  readonly channel: Pick<Channel, 'transaction'>;
+  /** The organisation of the peer that is asked: the only one it knows where a proposal is for no channel. */
+  readonly mspId: string;
+  /** System chaincodes look themselves who may call what of them. */
+  readonly isSystem: boolean;
 }
 
 /**
- * Checks type, epoch, transaction id, identity, signature and that the identity may write to the channel. Throws an
- * Error in the words of Fabric.
+ * What an endorser asks before it runs a proposal (Fabric: `preProcess`): type, epoch, transaction id, identity and
+ * signature; and of one for the channel, whether its id is new and the identity may write. Throws an Error in Fabric's
+ * words.
  */
-export function checkProposal(proposal: Proposal, membership: Membership): Identity {
-  const identity = validated(proposal, membership);
-  if (!isWriter(identity)) {
-    throw new Error(
-      `failed evaluating policy on signed data during check policy on channel [${proposal.channel}] with policy [/Channel/Application/Writers]: [${unsatisfied('Writers')}]`,
-    );
+export function checkProposal(proposal: Proposal, { membership, channel, mspId, isSystem }: ProposalContext): void {
+  const identity = validated(proposal, membership, mspId);
+  if (proposal.channel === '') return;
+  if (channel.transaction(proposal.txId) !== null) {
+    const creator = asBuffer(proposal.creator).toString('hex');
+    throw new Error(`duplicate transaction found [${proposal.txId}]. Creator [${creator}]`);
   }
-  return identity;
-}
-
-/** May this identity put transactions on the channel? Fabric's default `Writers`: clients and admins. */
-export function isWriter(identity: Identity): boolean {
-  return identity.role === 'client' || identity.role === 'admin';
-}
-
-/** May this identity read the channel's blocks and events? Fabric's default `Readers`: every member but the orderers. */
-export function isReader(identity: Identity): boolean {
-  return identity.role !== 'orderer';
+  const policy = '/Channel/Application/Writers';
+  if (!isSystem && !satisfies(policy, identity, membership)) throw new Error(notAllowed(policy, proposal.channel));
 }
 
 /** What the endorsements are over: SHA-256 of both headers and of the payload without transient data. */
@@ -91,44 +85,80 @@ export function proposalHash(proposal: Proposal): Uint8Array {
   return proposalHashOf(proposal.channelHeader, proposal.signatureHeader, proposal.publicPayload);
 }
 
-/** Fabric's words for an identity that a channel policy does not let through. */
-export function unsatisfied(policy: 'Readers' | 'Writers'): string {
-  return `implicit policy evaluation failed - 0 sub-policies were satisfied, but this policy requires 1 of the '${policy}' sub-policies to be satisfied`;
+interface Opened {
+  readonly signed: peer.SignedProposal;
+  readonly header: common.Header;
+  readonly headerBytes: Uint8Array;
+  readonly channelHeader: common.ChannelHeader;
+  readonly signatureHeader: common.SignatureHeader;
+  readonly extension: peer.ChaincodeHeaderExtension;
+  readonly payload: peer.ChaincodeProposalPayload;
+  readonly spec: peer.ChaincodeSpec | undefined;
 }
 
-function validated(proposal: Proposal, membership: Membership): Identity {
+/** Every message down to the chaincode's input, in Fabric's order. */
+function open(signed: peer.SignedProposal): Opened {
+  const proposal = unmarshal('Proposal', signed.getProposalBytes_asU8(), peer.Proposal);
+  const header = unmarshal('Header', proposal.getHeader_asU8(), common.Header);
+  const channelHeader = unmarshal('ChannelHeader', header.getChannelHeader_asU8(), common.ChannelHeader);
+  const signatureHeader = unmarshal('SignatureHeader', header.getSignatureHeader_asU8(), common.SignatureHeader);
+  const extensionBytes = channelHeader.getExtension_asU8();
+  const extension = unmarshal('ChaincodeHeaderExtension', extensionBytes, peer.ChaincodeHeaderExtension);
+  const payload = unmarshal('ChaincodeProposalPayload', proposal.getPayload_asU8(), peer.ChaincodeProposalPayload);
+  const invocation = unmarshal('ChaincodeInvocationSpec', payload.getInput_asU8(), peer.ChaincodeInvocationSpec);
+  const spec = invocation.getChaincodeSpec();
+  return {
+    signed,
+    header,
+    headerBytes: proposal.getHeader_asU8(),
+    channelHeader,
+    signatureHeader,
+    extension,
+    payload,
+    spec,
+  };
+}
+
+function endorsable(opened: Opened): Proposal {
+  const { signed, header, channelHeader, signatureHeader, payload } = opened;
+  return {
+    signed,
+    bytes: signed.getProposalBytes_asU8(),
+    header: opened.headerBytes,
+    channelHeader: header.getChannelHeader_asU8(),
+    signatureHeader: header.getSignatureHeader_asU8(),
+    type: channelHeader.getType(),
+    epoch: channelHeader.getEpoch(),
+    channel: channelHeader.getChannelId(),
+    txId: channelHeader.getTxId(),
+    nonce: signatureHeader.getNonce_asU8(),
+    creator: signatureHeader.getCreator_asU8(),
+    ...invocationOf(opened),
+    hasTransient: payload.getTransientmapMap().getLength() > 0,
+    publicPayload: join(field(1, payload.getInput_asU8())),
+  };
+}
+
+/** Which chaincode is called is for the header to say; what of it, for the spec. */
+function invocationOf({ extension, spec }: Opened): Pick<Proposal, 'chaincode' | 'input'> {
+  const id = extension.getChaincodeId();
+  if (id === undefined) throw new Error('ChaincodeHeaderExtension.ChaincodeId is nil');
+  if (id.getName() === '') throw new Error('ChaincodeHeaderExtension.ChaincodeId.Name is empty');
+  if (spec === undefined) throw new Error('chaincode invocation spec did not contain chaincode spec');
+  const input = spec.getInput();
+  if (input === undefined) throw new Error('chaincode input did not contain any input');
+  return { chaincode: id.getName(), input };
+}
+
+function validated(proposal: Proposal, membership: Membership, mspId: string): Identity {
   try {
     checkHeaders(proposal);
-    return authenticate(proposal, membership);
+    return authenticate(proposal, membership, mspId);
   } catch (error) {
     // In Fabric a filter before the endorser says this, hence without its prefix.
     if (isExpired(error)) throw error;
     throw new Error(`error validating proposal: ${messageOf(error)}`, { cause: error });
   }
-}
-
-function readInvocation(
-  invocation: Uint8Array,
-  channelHeader: common.ChannelHeader,
-): { chaincode: string; input: peer.ChaincodeInput } {
-  const channel = channelHeader.getChannelId();
-  const spec = unmarshal('ChaincodeInvocationSpec', invocation, peer.ChaincodeInvocationSpec).getChaincodeSpec();
-  if (spec === undefined) throw new Error(`no chaincode spec is provided, channel id [${channel}]`);
-  const chaincode = spec.getChaincodeId()?.getName() ?? '';
-  if (chaincode === '') throw new Error(`no chaincode name is provided, channel id [${channel}]`);
-  const input = spec.getInput();
-  if (input === undefined) throw new Error('chaincode input did not contain any input');
-  const extension = unmarshal(
-    'ChaincodeHeaderExtension',
-    channelHeader.getExtension_asU8(),
-    peer.ChaincodeHeaderExtension,
-  );
-  const named = extension.getChaincodeId()?.getName() ?? '';
-  if (named === '') throw new Error('ChaincodeHeaderExtension.ChaincodeId.Name is empty');
-  if (named !== chaincode) {
-    throw new Error(`inconsistent chaincode names: '${named}' in the header extension, '${chaincode}' in the spec`);
-  }
-  return { chaincode, input };
 }
 
 function checkHeaders(proposal: Proposal): void {
@@ -145,12 +175,15 @@ function checkHeaders(proposal: Proposal): void {
 }
 
 /** Why exactly somebody is refused goes into the cause: Fabric logs it, and does not tell. */
-function authenticate({ channel, creator, signed, bytes }: Proposal, membership: Membership): Identity {
+function authenticate({ channel, creator, signed, bytes }: Proposal, membership: Membership, mspId: string): Identity {
   const signature = signed.getSignature_asU8();
   if (signature.length === 0) throw new Error('empty signature bytes');
   let identity: Identity;
   try {
     identity = membership.identify(creator);
+    if (channel === '' && identity.mspId !== mspId) {
+      throw new IdentityError('malformed', identity.mspId, `this peer is of ${mspId}, and the proposal for no channel`);
+    }
   } catch (error) {
     throw isExpired(error) ? error : accessDenied(channel, error);
   }
@@ -175,11 +208,11 @@ function headerTypeName(type: number): string {
   return Object.entries(common.HeaderType).find(([, value]) => value === type)?.[0] ?? String(type);
 }
 
-/** Reads a message. Throws an Error that names it. */
+/** Reads a message. Throws an Error that names it, in Fabric's words; why exactly is its cause. */
 export function unmarshal<T>(name: string, bytes: Uint8Array, type: { deserializeBinary(bytes: Uint8Array): T }): T {
   try {
     return type.deserializeBinary(bytes);
   } catch (error) {
-    throw new Error(`error unmarshaling ${name}: ${messageOf(error)}`, { cause: error });
+    throw new Error(`error unmarshalling ${name}: proto: cannot parse invalid wire-format data`, { cause: error });
   }
 }

@@ -181,12 +181,16 @@ function readChaincodeAction({ channelHeader }: OpenedEnvelope, opened: OpenedAc
   return sets;
 }
 
+/** System chaincodes that peers endorse, and that have no definition by which a transaction could be valid. */
+const queryOnly: ReadonlySet<string> = new Set(['cscc', 'qscc']);
+
 function checkChaincode(extension: peer.ChaincodeHeaderExtension, action: peer.ChaincodeAction): string {
   const invoked = extension.getChaincodeId();
   const ran = action.getChaincodeId();
   demand(invoked !== undefined && ran !== undefined, codes.INVALID_OTHER_REASON);
   const name = invoked.getName();
   demand(name !== '' && name === ran.getName() && ran.getVersion() !== '', codes.INVALID_CHAINCODE);
+  demand(!queryOnly.has(name), codes.INVALID_CHAINCODE);
   return name;
 }
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { peerEnvironment } from '../../fabric-network/embedded/peer-environment.ts';
 import { spawnNetwork } from '../../fabric-network/embedded/process.ts';
 import { conformance } from './suite.ts';
 
@@ -19,6 +20,7 @@ conformance({
       get profilePath() {
         return network.profilePath;
       },
+      peerEnvironment: () => Promise.resolve(peerEnvironment({ dir, org: 1, peer: 0 })),
       async restart() {
         await network.close();
         network = await spawn();

@@ -1,7 +1,8 @@
 /**
  * The conformance suite on real Fabric: on a network that is started for it where Fabric's programs are (on PATH, or in
  * FABRIC_BIN), or on one that runs already: FABRIC_TEST_PROFILE is the path of its connection profile, and
- * FABRIC_TEST_RESTART, optional, a program that restarts it and returns when it answers again.
+ * FABRIC_TEST_RESTART, optional, a program that restarts it and returns when it answers again. The cases that ask single
+ * nodes need the variables of `npm run fabric:env` besides.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -24,6 +25,7 @@ if (profilePath !== '') {
     start: () =>
       Promise.resolve({
         profilePath,
+        peerEnvironment: process.env['FABRIC_ORDERER_ARGS'] === undefined ? null : ownEnvironment,
         restart:
           restartProgram === ''
             ? null
@@ -41,6 +43,12 @@ if (profilePath !== '') {
   });
 }
 
+/** What `eval "$(npm run --silent fabric:env)"` has put into the environment. */
+function ownEnvironment(): Promise<Readonly<Record<string, string>>> {
+  const named = ['FABRIC_ORDERER_ARGS', 'FABRIC_ENDORSER_ARGS', 'CORE_PEER_MSPCONFIGPATH'];
+  return Promise.resolve(Object.fromEntries(named.map((name) => [name, process.env[name] ?? ''])));
+}
+
 async function startNative(): ReturnType<ConformanceTarget['start']> {
   const directory = temporaryDirectory('fabric');
   const network = new NativeNetwork({ dir: directory.path, profile: 'full', ports: 'free' });
@@ -56,6 +64,7 @@ async function startNative(): ReturnType<ConformanceTarget['start']> {
   }
   return {
     profilePath: network.profilePath,
+    peerEnvironment: () => network.peerEnvironment({ org: 1, peer: 0 }),
     async restart() {
       await network.down();
       await network.up();

@@ -3,8 +3,8 @@
  * fabric-gateway client and the real contract in its real process. The same cases run on the embedded network and on
  * Fabric; codes and texts are Fabric's (v2.5: internal/pkg/gateway, core/endorser, orderer/common/broadcast).
  *
- * Every case uses fresh round ids, so that it can run on a network that others use. What it cannot show: several peers
- * or orderers, endorsement policies of several organisations, speed.
+ * Every case uses fresh round ids, so that it can run on a network that others use. What it cannot show: several orderers,
+ * peers that go away, speed.
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 
@@ -24,6 +24,7 @@ import { blockHeaderHash, codesOf, envelopesOf } from '../../fabric-network/embe
 import { commitHash, readCommitHash } from '../../fabric-network/embedded/commit-hash.ts';
 import { CHAINCODE, FabricClient, foreignIdentity, proposalOptions, strangerSigner } from './fabric-client.ts';
 import type { ClientOverrides } from './fabric-client.ts';
+import { nodeDoors } from './node-doors.ts';
 import { readWriteSet } from './read-write-set.ts';
 import type { ConformanceTarget, RunningNetwork } from './target.ts';
 
@@ -397,6 +398,9 @@ export function conformance(target: ConformanceTarget): void {
         expect(await client.query('QueryGlobal', 'run', run)).toBe('global 2');
         expect(await client.query('QueryGlobal', 'round', roundIds[0] ?? '')).toBe('global 0');
         await refused('model_conflict', 'UpdateGlobal', ['0', 'another', roundIds[0] ?? '']);
+        await committed('UpdateGlobal', '0', 'the run begins anew', '', '', run);
+        expect(await client.query('QueryGlobal', 'run', run)).toBe('the run begins anew');
+        expect(await client.query('QueryGlobal', 'round', roundIds[0] ?? '')).toBe('global 0');
       });
 
       it('pages through receipts', async () => {
@@ -813,6 +817,11 @@ export function conformance(target: ConformanceTarget): void {
         }
       });
     });
+
+    nodeDoors(
+      () => running,
+      () => client,
+    );
 
     describe('a restart', () => {
       it(

@@ -15,6 +15,8 @@ import type { TestBroker } from '../broker-suite.ts';
 /** What of Mosquitto is configured beside the defaults of the tests. */
 export interface MosquittoSetup {
   readonly users?: readonly { username: string; password: string }[];
+  /** Text of an ACL file. */
+  readonly acl?: string;
   /** PEM files: TLS instead of plain TCP; `clientCa`: and clients must show a certificate of it. */
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string; readonly clientCa?: boolean };
 }
@@ -65,7 +67,7 @@ export async function startMosquitto(setup: MosquittoSetup): Promise<TestBroker>
 }
 
 async function configuration(folder: string, port: number, setup: MosquittoSetup): Promise<string[]> {
-  const { users = [], tls } = setup;
+  const { users = [], acl, tls } = setup;
   const config = [
     `listener ${port} 127.0.0.1`,
     // As root it would change to a user who may not read this folder.
@@ -82,6 +84,11 @@ async function configuration(folder: string, port: number, setup: MosquittoSetup
     await writeFile(file, users.map(({ username, password }) => `${username}:${password}\n`).join(''), { mode: 0o600 });
     spawnSync(mosquittoProgram('mosquitto_passwd') ?? 'mosquitto_passwd', ['-U', file]);
     config.push(`password_file ${file}`);
+  }
+  if (acl !== undefined) {
+    const file = join(folder, 'acl');
+    await writeFile(file, acl, { mode: 0o600 });
+    config.push(`acl_file ${file}`);
   }
   if (tls !== undefined) {
     config.push(`certfile ${tls.cert}`, `keyfile ${tls.key}`);

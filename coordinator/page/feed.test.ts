@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { readEvents } from './steps.ts';
+import { readEvents } from './feed.ts';
 
 async function* bodyOf(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) {

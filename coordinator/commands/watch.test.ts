@@ -1,0 +1,216 @@
+/** `fedfab watch` against a server that speaks the feed by hand, so that it can break off at a chosen moment. */
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+
+import { runCli } from '../cli.ts';
+import type { ClientView, RunView, Step } from '../core/types.ts';
+import { screenLines } from './watch.ts';
+
+const t0 = 1_700_000_000_000;
+
+function client(id: number, part: Partial<ClientView> = {}): ClientView {
+  return {
+    client: id,
+    phase: 'training',
+    offline: false,
+    offline_at: null,
+    place: null,
+    started_at: t0,
+    ready_at: null,
+    admitted_at: null,
+    lease_until: null,
+    expired_at: null,
+    sent_at: null,
+    num_samples: null,
+    receipt: null,
+    ...part,
+  };
+}
+
+function runOf(clients: readonly ClientView[]): RunView {
+  return {
+    run: '1824',
+    generation: 1,
+    phase: 'running',
+    server_id: 0,
+    server_offline: false,
+    paused: null,
+    config: {
+      run: '1824',
+      serverId: 0,
+      clients: null,
+      clientsPerRound: 5,
+      rounds: 10,
+      leaseMs: 60_000,
+      window: 1,
+      deadlineMs: null,
+      quorum: null,
+      burstQuietMs: 1000,
+    },
+    ready: [],
+    sending: [],
+    send: {},
+    round: {
+      round_id: '0471',
+      round_idx: 3,
+      generation: 1,
+      phase: 'open',
+      end: null,
+      started_at: t0,
+      opened_at: t0,
+      complete_at: null,
+      deadline_at: null,
+      clients,
+      global: null,
+      accuracy: null,
+    },
+  };
+}
+
+const clients = [
+  client(1, { phase: 'sent', ready_at: t0 + 1000, admitted_at: t0 + 1000, sent_at: t0 + 1080 }),
+  client(2, { phase: 'ready', place: 1, ready_at: t0 + 5000 }),
+  client(3, { phase: 'sending', ready_at: t0 + 4000, admitted_at: t0 + 4500, lease_until: t0 + 64_500 }),
+  client(4, { expired_at: t0 + 3000 }),
+  client(5, { offline: true, offline_at: t0 + 9000 }),
+];
+const steps: Step[] = [
+  { run: '1824', at: t0, step: 'ready', client: 2, place: 1, queue: 1, round_id: 'x', round_idx: 3 },
+];
+const screen = {
+  base: 'http://h',
+  view: runOf(clients),
+  steps,
+  lostAt: null,
+  now: t0 + 10_000,
+  columns: 100,
+  rows: 24,
+};
+
+describe('the screen', () => {
+  test('holders, the queue, trouble, and who is done', () => {
+    const lines = screenLines(screen);
+    expect(lines.slice(0, 11)).toEqual([
+      'FedFab  http://h  live  (Ctrl-C ends)',
+      'Run 1824  running',
+      'Round 3 of 0-9  open  10 s  RoundID 0471',
+      'training 0   ready 1   sending 1   sent 1   offline 1   expired 1',
+      '',
+      'CLIENT  STATE                FOR  TRAINED  WAITED  UPLOADED  SIZE',
+      '     3  sending, lease 0:55  5 s  4.0 s    500 ms  -         -',
+      '     2  ready, place 1       5 s  5.0 s    -       -         -',
+      '     4  expired              7 s  -        -       -         -',
+      '     5  offline              1 s  -        -       -         -',
+      '     1  sent                 8 s  1.0 s    0 ms    80 ms     -',
+    ]);
+    expect(lines.at(-1)).toMatch(/^\d\d:\d\d:\d\d {2}1824 {2}round 3: client 2 READY, place 1$/);
+  });
+
+  test('a coordinator that is not heard: times stand still', () => {
+    const lines = screenLines({ ...screen, lostAt: t0 + 6000 });
+    expect(lines[0]).toContain('CONNECTION LOST 4 s ago');
+    expect(lines[2]).toContain('open  6 s');
+    expect(lines[6]).toContain('lease 0:59');
+  });
+
+  test('fits, however small: and says what it leaves out', () => {
+    const many = runOf(Array.from({ length: 500 }, (_, index) => client(index)));
+    const lines = screenLines({ ...screen, view: many, columns: 40, rows: 20 });
+    expect(lines).toHaveLength(20);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(40);
+    expect(lines).toContainEqual(expect.stringMatching(/^and 4\d\d more$/));
+  });
+
+  test('nothing from outside moves the cursor', () => {
+    const hostile = { ...runOf([]), run: 'a\u001b[2J\u009bH' };
+    expect(screenLines({ ...screen, view: hostile })[1]).toBe('Run a?[2J?H  running');
+  });
+
+  test('no run yet', () => {
+    expect(screenLines({ ...screen, view: null, steps: [] })).toContain('No run yet.');
+  });
+});
+
+describe('lines', () => {
+  let server: Server;
+  let url = '';
+  const feeds: { response: ServerResponse; lastId: string | undefined }[] = [];
+
+  beforeEach(async () => {
+    feeds.length = 0;
+    server = createServer((request, response) => {
+      if (request.url?.startsWith('/v1/events') !== true) {
+        response.setHeader('content-type', 'application/json');
+        response.end(JSON.stringify({ runs: [runOf(clients)] }));
+        return;
+      }
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+      feeds.push({ response, lastId: request.headers['last-event-id']?.toString() });
+      server.emit('feed');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    url = typeof address === 'object' && address !== null ? `http://127.0.0.1:${address.port}` : '';
+  });
+
+  afterEach(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  });
+
+  test('go on after the last one when the connection broke, and end with the signal', async () => {
+    const out: string[] = [];
+    const notes: string[] = [];
+    const stop = new AbortController();
+    const cli = {
+      out: (line: string) => void out.push(line),
+      note: (line: string) => void notes.push(line),
+      input: () => Promise.resolve(''),
+      signal: stop.signal,
+      env: {},
+      terminal: false,
+    };
+    const opened = once(server, 'feed');
+    const watching = runCli(['watch', '--url', url], cli);
+    await opened;
+    const send = (id: number, step: Step): void =>
+      void feeds.at(-1)?.response.write(`id: ${id}\nevent: x\ndata: ${JSON.stringify(step)}\n\n`);
+    send(7, { run: '1824', at: t0, step: 'run-started', generation: 1 });
+    await expect.poll(() => out).toHaveLength(1);
+    const again = once(server, 'feed');
+    feeds[0]?.response.destroy();
+    await again;
+    expect(feeds.map(({ lastId }) => lastId)).toEqual([undefined, '7']);
+    send(8, { run: '1824', at: t0, step: 'run-finished', generation: 1, rounds: 2 });
+    await expect.poll(() => out).toHaveLength(2);
+    stop.abort();
+    expect(await watching).toBe(0);
+    expect(out.map((line) => line.replace(/^\S+ /, ''))).toEqual([
+      ' 1824  run started',
+      ' 1824  run finished after 2 rounds',
+    ]);
+    expect(notes).toEqual([
+      'fedfab: the connection to the coordinator is lost, trying again',
+      'fedfab: connected again',
+    ]);
+  });
+
+  test('a coordinator that is not there is told at once', async () => {
+    const notes: string[] = [];
+    const stop = new AbortController();
+    const cli = {
+      out: () => undefined,
+      note: (line: string) => void notes.push(line),
+      input: () => Promise.resolve(''),
+      signal: stop.signal,
+      env: {},
+      terminal: false,
+    };
+    expect(await runCli(['watch', '--url', 'http://127.0.0.1:1'], cli)).toBe(1);
+    expect(notes.join()).toContain('No coordinator answers');
+  });
+});

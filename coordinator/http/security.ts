@@ -1,0 +1,131 @@
+/**
+ * Who may come in: tokens and their roles, and how many requests an address may send. What a route asks for stands in the
+ * table of routes; whatever says nothing asks for more, not for less.
+ */
+import type { FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+
+import { FailureLog } from '../access/failure-log.ts';
+import { RateLimit } from '../access/rate-limit.ts';
+import { includesRole } from '../access/roles.ts';
+import type { Identity, Role } from '../access/roles.ts';
+import { ownerOf } from '../access/tokens.ts';
+import type { TokenEntry } from '../access/tokens.ts';
+import { FedfabError } from '../errors.ts';
+import { suspicious } from './problem.ts';
+
+/** What a route asks for. `open`: nothing; `upload`: the upload token of an admission, which its handler checks. */
+export type Access = Role | 'open' | 'upload';
+
+/** Settings of access by HTTP. */
+export interface AccessOptions {
+  /** None: no token is needed, which is for loopback. */
+  readonly tokens: readonly TokenEntry[];
+  /** Who everybody is where no token is needed. */
+  readonly anonymous: Identity;
+  /** How many requests a second an address may send, on average; null: any number. */
+  readonly requestsPerS: number | null;
+}
+
+/** On a laptop, where there is nobody else. */
+export const openAccess: AccessOptions = {
+  tokens: [],
+  anonymous: { name: 'loopback', role: 'operator' },
+  requestsPerS: null,
+};
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What the route asks for; without it nothing is given. */
+    access?: Access;
+  }
+}
+
+/** Stands at the door of one server. */
+export class Doorkeeper {
+  readonly #options: AccessOptions;
+  readonly #limit: RateLimit;
+  readonly #failures: FailureLog;
+  readonly #known = new WeakMap<FastifyRequest, Identity>();
+
+  constructor(options: AccessOptions, log: Logger) {
+    this.#options = options;
+    this.#limit = new RateLimit(options.requestsPerS, () => performance.now());
+    this.#failures = new FailureLog(log, () => performance.now());
+  }
+
+  /** True where everybody needs a token. */
+  get isTokenNeeded(): boolean {
+    return this.#options.tokens.length > 0;
+  }
+
+  /** Counts a request against its address; uploads are counted by `refused`. Throws `too_many_requests`. */
+  count(request: FastifyRequest): void {
+    if (request.routeOptions.config.access !== 'upload') this.#count(request);
+  }
+
+  #count(request: FastifyRequest): void {
+    const wait = this.#limit.take(request.ip);
+    if (wait === null) return;
+    throw new FedfabError('too_many_requests', `This address sends too much; come again in ${wait} s`, {
+      retry_after_s: wait,
+    });
+  }
+
+  /** Lets a request of this address in, or throws `bad_token` or `no_right`. */
+  admit(request: FastifyRequest): void {
+    const { access = 'operator' } = request.routeOptions.config;
+    if (access === 'open' || access === 'upload') return;
+    const identity = this.identify(request);
+    if (identity === null) throw new FedfabError('bad_token', 'Give your token: Authorization: Bearer <token>');
+    if (!includesRole(identity.role, access)) {
+      throw new FedfabError('no_right', `This asks for the role ${access}; your token has the role ${identity.role}`, {
+        role: identity.role,
+      });
+    }
+    this.#known.set(request, identity);
+  }
+
+  /** Who sends this; null without a token where one is needed. Throws `bad_token` for one that nobody has. */
+  identify(request: FastifyRequest): Identity | null {
+    if (!this.isTokenNeeded) return this.#options.anonymous;
+    if (request.headers.authorization === undefined) return null;
+    const token = bearerToken(request);
+    const owner = token === null ? null : ownerOf(token, this.#options.tokens);
+    if (owner === null) throw new FedfabError('bad_token', 'Nobody has this token; ask the operator for another');
+    return owner;
+  }
+
+  /** The name under which an order goes into the journal. Only for requests that `admit` let in. */
+  nameOf(request: FastifyRequest): string {
+    return this.#known.get(request)?.name ?? this.#options.anonymous.name;
+  }
+
+  /**
+   * Told of every refusal, gives what to answer: uploads with a good token are never counted against their address, so those
+   * that are refused are counted here. `code` is what the refusal is in the catalogue.
+   */
+  refused(error: unknown, request: FastifyRequest): unknown {
+    const answer = this.#countRefusedUpload(error, request);
+    if (answer instanceof FedfabError && suspicious.includes(answer.code)) {
+      this.#failures.report(request.ip, answer.code);
+    }
+    return answer;
+  }
+
+  #countRefusedUpload(error: unknown, request: FastifyRequest): unknown {
+    if (request.routeOptions.config.access !== 'upload') return error;
+    if (!(error instanceof FedfabError) || error.status >= 500) return error;
+    try {
+      this.#count(request);
+      return error;
+    } catch (tooMany) {
+      return tooMany;
+    }
+  }
+}
+
+/** The token of `Authorization: Bearer …` (RFC 6750), or null. */
+export function bearerToken(request: FastifyRequest): string | null {
+  return /^Bearer +([\w.~+/-]+=*) *$/i.exec(request.headers.authorization ?? '')?.[1] ?? null;
+}

@@ -1,0 +1,129 @@
+"""What several tests need. Tests that need FedML, torch or Mosquitto say so when they are skipped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from fedml_fedfab.install import fedml_is_here
+from fedml_fedfab.tensors import torch_is_here
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+needs_fedml = pytest.mark.skipif(not fedml_is_here(), reason="FedML is not installed in this environment")
+needs_torch = pytest.mark.skipif(not torch_is_here(), reason="torch is not installed in this environment")
+needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not on PATH")
+
+
+class Seen:
+    """A request as the stand-in for the coordinator got it."""
+
+    def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+        self.method, self.path, self.headers, self.body = method, path, headers, body
+
+
+class StandIn:
+    """Answers HTTP as a test says: ``answer`` is called with each request."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.answer: Callable[[Seen], Any] = lambda _seen: json_reply(404, {})
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                seen = Seen(self.command, self.path, headers, self.rfile.read(length))
+                outer.seen.append(seen)
+                reply = outer.answer(seen)
+                if reply is None:
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                status, head, body = reply
+                self.send_response(status)
+                for name, value in {**head, "content-length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_PUT = do_POST = handle_one  # noqa: N815
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def json_reply(status: int, body: object, **headers: str) -> Any:
+    return status, {"content-type": "application/json", **headers}, json.dumps(body).encode()
+
+
+def problem(status: int, code: str, **facts: object) -> Any:
+    body = {"status": status, "code": code, "detail": f"detail of {code}", **facts}
+    return status, {"content-type": "application/problem+json"}, json.dumps(body).encode()
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    server = StandIn()
+    yield server
+    server.close()
+
+
+class Mosquitto:
+    """A broker of its own on a free port, which can be stopped and started again there."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [str(shutil.which("mosquitto")), "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        assert self._process.stderr is not None
+        # It says "running" when it listens.
+        for line in self._process.stderr:
+            if b"running" in line:
+                threading.Thread(target=self._process.stderr.read, daemon=True).start()
+                return
+        raise RuntimeError("mosquitto did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()

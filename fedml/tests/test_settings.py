@@ -1,0 +1,171 @@
+"""The section ``fedfab_args``: what is accepted, and the one clear error for what is not."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from fedml_fedfab.errors import SettingsError
+from fedml_fedfab.messages import MessageTypes
+from fedml_fedfab.settings import PLUGIN_KEYS, RUN_KEYS, read_settings, settings_of
+
+URL = "http://127.0.0.1:8080"
+
+
+def read(**section: Any) -> Any:
+    return read_settings({"coordinator_url": URL, **section}, "f.yaml", {})
+
+
+def test_three_lines_are_enough() -> None:
+    settings = read()
+    assert (settings.coordinator_url, settings.encoding, settings.global_model) == (URL, "safetensors", "chain")
+    assert (settings.token, settings.ready_every_s, settings.types) == ("", 10.0, MessageTypes())
+
+
+def test_all_of_it() -> None:
+    settings = read(
+        coordinator_url="https://c.example/fab/",
+        token="t0",
+        encoding="json",
+        global_model="s3",
+        ready_every_s=2,
+        finish_wait_s=0.5,
+        messages={"ready": 20, "start": 21, "send": 22},
+        quorum=2,
+        deadline_s=30,
+    )
+    assert settings.coordinator_url == "https://c.example/fab"
+    assert (settings.encoding, settings.global_model) == ("json", "s3")
+    assert (settings.ready_every_s, settings.finish_wait_s, settings.types) == (2.0, 0.5, MessageTypes(20, 21, 22))
+    assert settings.run_settings == {"quorum": 2, "deadline_s": 30}
+
+
+def test_the_token_may_come_from_the_environment_and_the_file_wins() -> None:
+    environment = {"FEDFAB_TOKEN": "outside"}
+    assert read_settings({"coordinator_url": URL}, "f", environment).token == "outside"
+    assert read_settings({"coordinator_url": URL, "token": "inside"}, "f", environment).token == "inside"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"coordinator_url": None}, ["fedfab_args.coordinator_url", "missing", "http://127.0.0.1:8080"]),
+        ({"coordinator_url": "localhost:8080"}, ["fedfab_args.coordinator_url", "'localhost:8080'", "http://"]),
+        ({"coordinator_url": "http://user:secret@host"}, ["fedfab_args.coordinator_url"]),
+        ({"encoding": "pickle"}, ["fedfab_args.encoding is 'pickle'", "safetensors or json"]),
+        ({"global_model": "S3"}, ["fedfab_args.global_model is 'S3'", "chain or s3"]),
+        ({"ready_every_s": 0}, ["fedfab_args.ready_every_s is 0", "seconds above 0"]),
+        ({"ready_every_s": float("nan")}, ["fedfab_args.ready_every_s"]),
+        ({"finish_wait_s": True}, ["fedfab_args.finish_wait_s is True"]),
+        ({"messages": {"ready": 8}}, ["fedfab_args.messages", "above 8"]),
+        ({"messages": {"ready": 10}}, ["fedfab_args.messages", "different"]),
+        ({"messages": {"redy": 12}}, ["fedfab_args.messages"]),
+        ({"encodng": "json"}, ["fedfab_args.encodng is no setting", "did you mean encoding?"]),
+        ({"colour": 1}, ["fedfab_args.colour is no setting", "coordinator_url"]),
+    ],
+)
+def test_a_bad_section_names_the_key_and_what_to_write(section: dict[str, Any], said: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(**section)
+    assert str(caught.value).startswith("f.yaml: ")
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_all_faults_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(encoding="x", global_model="y")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_bad_token_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(token="top secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_token_shows_nowhere() -> None:
+    assert "hush" not in repr(read(token="hush"))
+
+
+def test_a_section_that_is_none() -> None:
+    with pytest.raises(SettingsError, match="coordinator_url"):
+        read_settings(None, "f.yaml")
+
+
+def args(path: Path, **rest: Any) -> Namespace:
+    return Namespace(yaml_config_file=str(path), rank=0, backend="MQTT_S3", federated_optimizer="FedAvg", **rest)
+
+
+def written(folder: Path, text: str, name: str = "c.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_no_section_no_plug_in(tmp_path: Path) -> None:
+    assert settings_of(args(written(tmp_path, "train_args:\n  comm_round: 3\n"))) is None
+    assert settings_of(Namespace()) is None
+    assert settings_of(args(tmp_path / "none.yaml")) is None
+
+
+def test_the_section_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, f"fedfab_args:\n  coordinator_url: {URL}\n  token: hush\n")
+    given = args(path, token="hush", other="kept")
+    settings = settings_of(given)
+    assert settings is not None
+    assert settings.token == "hush"
+    # FedML logs all of its args.
+    assert "hush" not in str(given.__dict__)
+    assert given.other == "kept"
+    assert settings_of(given) is settings
+
+
+def test_the_section_as_an_attribute() -> None:
+    given = Namespace(fedfab_args={"coordinator_url": URL, "token": "hush"})
+    settings = settings_of(given)
+    assert settings is not None
+    assert settings.token == "hush"
+    assert "hush" not in str(given.__dict__)
+
+
+def test_a_silo_may_differ(tmp_path: Path) -> None:
+    silo = written(tmp_path, "fedfab_args:\n  coordinator_url: http://silo:1\n", "silo.yaml")
+    path = written(tmp_path, f"fedfab_args:\n  coordinator_url: {URL}\n  encoding: json\n")
+    given = args(path, data_silo_config=[str(silo)])
+    given.rank = 1
+    settings = settings_of(given)
+    assert settings is not None
+    assert (settings.coordinator_url, settings.encoding) == ("http://silo:1", "json")
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ({"backend": "GRPC"}, "write backend: MQTT_S3"),
+        ({"federated_optimizer": "LSA"}, "write FedAvg"),
+        ({"enable_fhe": True}, "enable_fhe"),
+    ],
+)
+def test_what_would_not_pass_through_is_refused(tmp_path: Path, rest: dict[str, Any], said: str) -> None:
+    path = written(tmp_path, f"fedfab_args:\n  coordinator_url: {URL}\n")
+    with pytest.raises(SettingsError, match=said):
+        settings_of(Namespace(**{**vars(args(path)), **rest}))
+
+
+def test_the_settings_of_a_run_are_those_of_the_coordinator() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+    table = page.split("<!-- run -->")[1].split("<!-- /run -->")[0]
+    known = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    theirs = {"run_id", "server_id", "client_num_per_round", "comm_round"}
+    assert set(RUN_KEYS) == set(known) - theirs
+
+
+def test_the_coordinator_passes_over_the_plug_in_s_keys() -> None:
+    source = (REPOSITORY / "coordinator" / "fedml-config.ts").read_text()
+    missing = [key for key in PLUGIN_KEYS if f"'{key}'" not in source]
+    assert missing == []

@@ -1,0 +1,3 @@
+class MyMessage:
+    MSG_ARG_KEY_MODEL_PARAMS: str
+    MSG_MLOPS_CLIENT_STATUS_TRAINING: str

@@ -1,0 +1,4 @@
+from typing import Any
+
+FedMLServerManager: Any
+FedMLAggregator: Any
