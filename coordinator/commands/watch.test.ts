@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { runCli } from '../cli.ts';
 import type { ClientView, RunView, Step } from '../core/types.ts';
-import { screenLines } from './watch.ts';
+import { painted, screenLines } from './watch.ts';
 
 const t0 = 1_700_000_000_000;
 
@@ -93,10 +93,10 @@ describe('the screen', () => {
   test('holders, the queue, trouble, and who is done', () => {
     const lines = screenLines(screen);
     expect(lines.slice(0, 11)).toEqual([
-      'FedFab  http://h  live  (Ctrl-C ends)',
+      'FedFab  http://h  live  (q ends)',
       'Run 1824  running',
       'Round 3 of 0-9  open  10 s  RoundID 0471',
-      'training 0   ready 1   sending 1   sent 1   offline 1   expired 1',
+      'training 0  ready 1  sending 1  sent 1  offline 1  expired 1',
       '',
       'CLIENT  STATE                FOR  TRAINED  WAITED  UPLOADED  SIZE',
       '     3  sending, lease 0:55  5 s  4.0 s    500 ms  -         -',
@@ -121,6 +121,23 @@ describe('the screen', () => {
     expect(lines).toHaveLength(20);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(40);
     expect(lines).toContainEqual(expect.stringMatching(/^and 4\d\d more$/));
+  });
+
+  test('a low screen keeps room for the clients: fewer steps', () => {
+    const many = Array.from({ length: 20 }, () => steps[0] as Step);
+    const lines = screenLines({ ...screen, steps: many, columns: 30, rows: 14 });
+    expect(lines.filter((line) => /^\d\d:/.test(line))).toHaveLength(3);
+    expect(lines.filter((line) => /^ +\d+ {2}/.test(line))).toHaveLength(3);
+    expect(lines[0]).toBe('FedFab  http://h  live  (q en…'.slice(0, 30));
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(30);
+  });
+
+  test('states have colours, and the words stay', () => {
+    const lines = screenLines(screen).map(painted);
+    expect(lines[0]).toContain('\u001b[32mlive\u001b[0m');
+    expect(lines[6]).toContain('     3  \u001b[34msending\u001b[0m, lease 0:55');
+    expect(lines[8]).toContain('\u001b[31mexpired\u001b[0m');
+    expect(painted(lines[1] ?? '')).toBe('Run 1824  running');
   });
 
   test('nothing from outside moves the cursor', () => {

@@ -17,7 +17,7 @@ export const watchCommand: CliCommand = {
   usage: 'watch [run]',
   summary: 'watch runs live: queue, slot, clients and every step',
   description:
-    'Shows a run as it goes: who trains, waits, sends and has sent, for how long, and what happens. Without a run, the one that is under way. Goes on across restarts of the coordinator. Where output is no terminal: a line for each step.',
+    'Shows a run as it goes: who trains, waits, sends and has sent, for how long, and what happens. Without a run, the one that is under way. Goes on across restarts of the coordinator, until q or Ctrl-C. Where output is no terminal: a line for each step.',
   examples: ['watch', 'watch 1824', 'watch 1824 > steps.txt', 'watch --url https://coordinator.example.com'],
   options: withCoordinator,
   run: runWatch,
@@ -29,8 +29,8 @@ const redrawMs = 100;
 const tickMs = 1000;
 /** How many past steps are shown first. */
 const recent = 20;
-/** Room for what stands beside the clients and the steps. */
-const stepsShown = 6;
+/** So many steps are shown where there is room, and a quarter of the rows where there is little. */
+const mostSteps = 6;
 
 async function runWatch(options: Options, args: readonly string[], cli: Cli): Promise<number> {
   const [base, token] = [coordinatorUrl(options, cli), coordinatorToken(options, cli)];
@@ -38,7 +38,8 @@ async function runWatch(options: Options, args: readonly string[], cli: Cli): Pr
   // A wrong address, token or run is told at once; later the coordinator may come and go.
   const first = await runsOf(base, token, cli.signal);
   if (asked !== null) await getJson(`${base}/v1/runs/${encodeURIComponent(asked)}`, cli.signal, token);
-  const watcher = cli.terminal ? new Screen(base, cli) : new Lines(cli);
+  const quit = new AbortController();
+  const watcher = cli.terminal ? new Screen(base, cli, () => quit.abort()) : new Lines(cli);
   watcher.take(chosen(first, asked));
   const refresh = newRefresh(async () => watcher.take(chosen(await runsOf(base, token, cli.signal), asked)));
   try {
@@ -47,7 +48,7 @@ async function runWatch(options: Options, args: readonly string[], cli: Cli): Pr
       ...(asked === null ? {} : { run: asked }),
       recent,
       headers: () => authorization(token),
-      signal: cli.signal,
+      signal: AbortSignal.any([cli.signal, quit.signal]),
       onOpen: () => {
         watcher.found();
         refresh();
@@ -148,24 +149,29 @@ const escape = '\u001b[';
 /** The terminal's second screen, its cursor hidden; and back. */
 const enter = `${escape}?1049h${escape}?25l`;
 const leave = `${escape}?25h${escape}?1049l`;
+/** Ends watching: q, or Ctrl-C, which a terminal in raw mode hands over as a character. */
+const quitKeys: readonly string[] = ['q', 'Q', '\u0003'];
 
 /** The whole state on a screen. */
 class Screen implements Watcher {
   readonly #cli: Cli;
   readonly #base: string;
   readonly #timer: NodeJS.Timeout;
+  readonly #onQuit: () => void;
   #view: RunView | null = null;
   #steps: readonly Step[] = [];
   #lostAt: number | null = null;
   #due: NodeJS.Timeout | undefined;
   #open = true;
 
-  constructor(base: string, cli: Cli) {
+  constructor(base: string, cli: Cli, onQuit: () => void) {
     this.#base = base;
     this.#cli = cli;
+    this.#onQuit = onQuit;
     this.#timer = setInterval(() => this.#draw(), tickMs);
     process.stdout.write(enter);
     process.stdout.on('resize', this.#onResize);
+    if (process.stdin.isTTY) process.stdin.setRawMode(true).on('data', this.#onKeys);
   }
 
   take(view: RunView | null): void {
@@ -195,11 +201,16 @@ class Screen implements Watcher {
     clearInterval(this.#timer);
     clearTimeout(this.#due);
     process.stdout.off('resize', this.#onResize);
+    if (process.stdin.isTTY) process.stdin.off('data', this.#onKeys).setRawMode(false).pause();
     process.stdout.write(leave);
     this.#cli.note('fedfab: stopped watching');
   }
 
   readonly #onResize = (): void => this.#draw();
+
+  readonly #onKeys = (keys: Buffer): void => {
+    if (quitKeys.some((key) => keys.toString().includes(key))) this.#onQuit();
+  };
 
   #soon(): void {
     this.#due ??= setTimeout(() => this.#draw(), redrawMs);
@@ -219,9 +230,29 @@ class Screen implements Watcher {
       columns: columns > 0 ? columns : 80,
       rows: rows > 0 ? rows : 24,
     });
+    const paint = this.#cli.env['NO_COLOR'] === undefined ? painted : (line: string): string => line;
     // Line by line over what was there: a screen that is emptied first flickers.
-    process.stdout.write(`${escape}H${lines.map((line) => `${line}${escape}K`).join('\r\n')}${escape}J`);
+    process.stdout.write(`${escape}H${lines.map((line) => `${paint(line)}${escape}K`).join('\r\n')}${escape}J`);
   }
+}
+
+/** Select Graphic Rendition (ECMA-48, 8.3.117): colours that terminals have in both light and dark. */
+const colours: Readonly<Record<string, number>> = {
+  sending: 34,
+  ready: 33,
+  sent: 32,
+  offline: 35,
+  expired: 31,
+  live: 32,
+  'CONNECTION LOST': 31,
+};
+
+/** A line of the screen with its state in colour; the words say the same without. */
+export function painted(line: string): string {
+  return line.replace(
+    /^( *\d+ {2}|FedFab {2}\S+ {2})(sending|ready|sent|offline|expired|live|CONNECTION LOST)/,
+    (_, before: string, word: string) => `${before}${escape}${colours[word] ?? 0}m${word}${escape}0m`,
+  );
 }
 
 /** What is drawn, and on how large a screen. */
@@ -241,16 +272,20 @@ export interface ScreenFacts {
 export function screenLines(facts: ScreenFacts): string[] {
   const { view, steps, rows, columns, lostAt, now } = facts;
   const head = [...headLines(facts), ''];
-  const tail = ['', ...steps.slice(-stepsShown).map(stepLine)];
+  const tail = ['', ...steps.slice(-Math.min(mostSteps, Math.floor(rows / 4))).map(stepLine)];
   // What is not heard of any more does not go on counting.
   const room = rows - head.length - tail.length;
   const body = view === null ? ['No run yet.'] : clientLines(view, lostAt ?? now, Math.max(2, room));
-  return [...head, ...body, ...tail].slice(0, rows).map((line) => plain(line).slice(0, columns));
+  return [...head, ...body, ...tail].slice(0, rows).map((line) => cut(plain(line), columns));
+}
+
+function cut(line: string, columns: number): string {
+  return line.length <= columns ? line : `${line.slice(0, columns - 1)}…`;
 }
 
 function headLines({ base, view, lostAt, now }: ScreenFacts): string[] {
   const link = lostAt === null ? 'live' : `CONNECTION LOST ${elapsed(now - lostAt)} ago, trying again`;
-  const title = `FedFab  ${base}  ${link}  (Ctrl-C ends)`;
+  const title = `FedFab  ${base}  ${link}  (q ends)`;
   if (view === null) return [title];
   const { run, phase, round, config, paused, server_offline: offline } = view;
   const more = [...(offline ? ['server offline'] : []), ...(paused === null ? [] : [`paused by ${paused.by}`])];
@@ -260,7 +295,7 @@ function headLines({ base, view, lostAt, now }: ScreenFacts): string[] {
   const end = round.complete_at ?? lostAt ?? now;
   const roundLine = `Round ${round.round_idx}${of}  ${round.phase}  ${elapsed(end - round.started_at)}`;
   const counts = countStates(round.clients);
-  const countLine = clientStates.map((state) => `${state} ${counts.get(state) ?? 0}`).join('   ');
+  const countLine = clientStates.map((state) => `${state} ${counts.get(state) ?? 0}`).join('  ');
   return [title, runLine, `${roundLine}  RoundID ${round.round_id}`, countLine];
 }
 
