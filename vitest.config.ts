@@ -25,6 +25,7 @@ export default defineConfig({
             'tests/mosquitto/**',
             'tests/browser/**',
             'tests/fabric/**',
+            'tests/fedml/**',
             'tests/conformance/fabric.test.ts',
           ],
         },
@@ -34,6 +35,16 @@ export default defineConfig({
       {
         extends: true,
         test: { name: 'fabric', include: ['tests/conformance/fabric.test.ts', 'tests/fabric/**/*.test.ts'] },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'fedml',
+          include: ['tests/fedml/**/*.test.ts'],
+          globalSetup: ['tests/fedml/setup.ts'],
+          // Four Python processes at once are what two cores carry.
+          fileParallelism: false,
+        },
       },
       {
         extends: true,

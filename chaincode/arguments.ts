@@ -71,22 +71,42 @@ export function mediaTypeOf(text: string | undefined, otherwise: string): string
   return text;
 }
 
-/** A JSON array of one or more different client ids. */
-export function clientsOf(text: string | undefined): readonly string[] {
+/** Who may add a model, and of whom the organisation is given. */
+export interface ClientList {
+  readonly clients: readonly string[];
+  /** MSP ids by client id; null where none is given. */
+  readonly organisations: Readonly<Record<string, string>> | null;
+}
+
+/** A JSON array of one or more different clients, each an id or `{"client_id":"1","msp_id":"Org1MSP"}`. */
+export function clientsOf(text: string | undefined): ClientList {
   const list = parsedJson(text ?? '');
   if (!Array.isArray(list) || list.length === 0 || list.length > MAX_CLIENTS) {
-    throw new Refusal('bad_request', 'Clients is not a JSON array of one or more strings');
+    throw new Refusal('bad_request', 'Clients is not a JSON array of one or more clients');
   }
+  const organisations = new Map<string, string>();
   const clients = list.map((entry: unknown) => {
-    if (typeof entry !== 'string') {
-      throw new Refusal('bad_request', 'Clients has an entry that is not a string');
+    const { client, organisation } = clientOf(entry);
+    if (organisation !== null) {
+      organisations.set(client, organisation);
     }
-    return idOf('An entry of Clients', entry);
+    return client;
   });
   if (new Set(clients).size !== clients.length) {
     throw new Refusal('bad_request', 'Clients names the same client twice');
   }
-  return clients;
+  return { clients, organisations: organisations.size === 0 ? null : Object.fromEntries(organisations) };
+}
+
+function clientOf(entry: unknown): { client: string; organisation: string | null } {
+  if (typeof entry === 'string') {
+    return { client: idOf('An entry of Clients', entry), organisation: null };
+  }
+  const { client_id, msp_id } = Object(entry) as Readonly<Record<string, unknown>>;
+  if (typeof client_id !== 'string' || typeof msp_id !== 'string') {
+    throw new Refusal('bad_request', 'Clients has an entry that is neither an id nor {"client_id":"…","msp_id":"…"}');
+  }
+  return { client: idOf('client_id', client_id), organisation: idOf('msp_id', msp_id) };
 }
 
 /** A page asked for. `from`: the last parts of the key that the page starts with; null for the first page. */

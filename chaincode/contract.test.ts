@@ -88,7 +88,7 @@ describe('NewRound', () => {
       '{"round_id":"r1","client_num":2,"run":null,"round_idx":null,"clients":null,"closed":false,' +
         '"tx_id":"tx1","timestamp":"2026-01-02T03:04:05.678Z"}',
     );
-    expect(trace.reads).toEqual(['/round/r1/']);
+    expect(trace.reads).toEqual(['/roles/', '/round/r1/']);
     expect([...trace.writes.keys()]).toEqual(['/round/r1/']);
     expect(trace.events).toEqual([{ name: 'RoundOpened', payload: result }]);
   });
@@ -209,7 +209,7 @@ describe('AddModel', () => {
       txId: 'tx9',
       mspId: 'Org2MSP',
     });
-    expect(trace.reads).toEqual(['/round/r1/', '/receipt/r1/1/']);
+    expect(trace.reads).toEqual(['/round/r1/', '/roles/', '/receipt/r1/1/']);
     expect([...trace.writes.keys()]).toEqual(['/model/r1/1/', '/receipt/r1/1/']);
     expect(trace.scans).toEqual([]);
     expect(ledger.text('/model/r1/1/')).toBe(model);
@@ -217,7 +217,7 @@ describe('AddModel', () => {
     expect(result).toBe(
       `{"round_id":"r1","client_id":"1","digest":"${sha256(model)}","size":${model.length},` +
         '"media_type":"application/json","num_samples":60,"tx_id":"tx9","timestamp":"2026-01-02T03:04:05.678Z",' +
-        '"msp_id":"Org2MSP"}',
+        '"msp_id":"Org2MSP","signer":"/OU=client/CN=coordinator"}',
     );
     expect(trace.events).toEqual([{ name: 'ModelAdded', payload: `${result.slice(0, -1)},"run":"run7"}` }]);
   });
@@ -424,9 +424,9 @@ describe('UpdateGlobal', () => {
     expect(result).toBe(
       `{"server_id":"s1","run":"run7","round_id":"r1","round_idx":4,"digest":"${sha256(model)}",` +
         `"size":${model.length},"media_type":"application/json","tx_id":"tx1",` +
-        '"timestamp":"2026-01-02T03:04:05.678Z","msp_id":"Org1MSP"}',
+        '"timestamp":"2026-01-02T03:04:05.678Z","msp_id":"Org1MSP","signer":"/OU=client/CN=coordinator"}',
     );
-    expect(trace.reads).toEqual(['/round/r1/', '/global/r1/']);
+    expect(trace.reads).toEqual(['/roles/', '/round/r1/', '/global/r1/']);
     expect([...trace.writes.keys()]).toEqual([
       '/globalModel/r1/',
       '/server/s1/',
@@ -458,7 +458,7 @@ describe('UpdateGlobal', () => {
   it('with a run and no round: what the run begins with, until a round has a global model', async () => {
     const { result, trace } = await submit('UpdateGlobal', 's1', model, '', 'application/json', 'run7');
     expect(JSON.parse(result)).toMatchObject({ run: 'run7', round_id: null, round_idx: null, digest: sha256(model) });
-    expect(trace.reads).toEqual(['/latest/run7/']);
+    expect(trace.reads).toEqual(['/roles/', '/latest/run7/']);
     expect([...trace.writes.keys()]).toEqual(['/initialModel/run7/', '/initial/run7/', '/latest/run7/']);
     expect(trace.events).toEqual([{ name: 'GlobalUpdated', payload: result }]);
     expect((await simulate('QueryGlobal', { args: ['run', 'run7'] })).result).toBe(model);
@@ -538,7 +538,10 @@ describe('history', () => {
 
 describe('argument counts', () => {
   it.each<[Transaction, number, number]>([
-    ['initialize', 0, 1],
+    ['initialize', 0, 2],
+    ['SetRoles', 1, 1],
+    ['QueryRoles', 0, 0],
+    ['QueryIdentity', 0, 0],
     ['NewRound', 2, 5],
     ['ExtendRound', 2, 2],
     ['CloseRound', 1, 1],

@@ -36,6 +36,7 @@ import {
   type StoredRound,
 } from './records.ts';
 import { Refusal } from './refusal.ts';
+import { readRoles, requireCoordinator, requireSubmitterOf, submitterOf, writeRoles } from './roles.ts';
 import {
   pageEntries,
   rawArguments,
@@ -64,15 +65,38 @@ export class FedfabContract extends Contract {
     super('fedfab');
   }
 
-  /** The diary's `--isInit` call: gives its message back. */
-  initialize(_ctx: Context, ...args: string[]): string {
-    countArguments('initialize', args, 0, 1);
+  /** The diary's `--isInit` call: gives its message back. [message, Roles]: with Roles it sets them, as SetRoles does. */
+  async initialize(ctx: Context, ...args: string[]): Promise<string> {
+    countArguments('initialize', args, 0, 2);
+    if (args[1] !== undefined && args[1] !== '') {
+      await writeRoles(ctx, args[1]);
+    }
     return args[0] ?? '';
+  }
+
+  /** Roles: who coordinates, as `{"coordinators":[{"msp_id","subject"?,"attribute"?:{"name","value"}}]}`. */
+  async SetRoles(ctx: Context, ...args: string[]): Promise<string> {
+    countArguments('SetRoles', args, 1, 1);
+    return JSON.stringify(await writeRoles(ctx, args[0] ?? ''));
+  }
+
+  /** The roles that are set, or empty. */
+  async QueryRoles(ctx: Context, ...args: string[]): Promise<string> {
+    countArguments('QueryRoles', args, 0, 0);
+    const roles = await readRoles(ctx.stub);
+    return roles === null ? '' : JSON.stringify(roles);
+  }
+
+  /** Who asks, as the contract sees it: what a rule of SetRoles has to say. */
+  QueryIdentity(ctx: Context, ...args: string[]): string {
+    countArguments('QueryIdentity', args, 0, 0);
+    return JSON.stringify(submitterOf(ctx));
   }
 
   /** RoundID, ClientNum, [Run, RoundIdx, Clients]: opens a round. The same call again is accepted, nothing is written. */
   async NewRound(ctx: Context, ...args: string[]): Promise<string> {
     const asked = newRoundOf(ctx.stub, args);
+    await requireCoordinator(ctx, 'open rounds');
     const known = await readJson<StoredRound>(ctx.stub, keyTypes.round, [asked.round_id]);
     if (known !== null) {
       if (!sameOpening(known, asked)) {
@@ -91,13 +115,15 @@ export class FedfabContract extends Contract {
   /** RoundID, Clients: lets more clients into an open round. Those that are of it already change nothing. */
   async ExtendRound(ctx: Context, ...args: string[]): Promise<string> {
     countArguments('ExtendRound', args, 2, 2);
-    const round = await existingRound(ctx.stub, idOf('RoundID', args[0]));
+    const roundId = idOf('RoundID', args[0]);
     const asked = clientsOf(args[1]);
+    await requireCoordinator(ctx, 'extend rounds');
+    const round = await existingRound(ctx.stub, roundId);
     if (round.clients === null) {
       throw new Refusal('round_conflict', `Round ${round.round_id} has no list of clients: anybody may add a model`);
     }
     const known = new Set(round.clients);
-    const added = asked.filter((client) => !known.has(client));
+    const added = asked.clients.filter((client) => !known.has(client));
     if (added.length === 0) {
       return roundJson(round);
     }
@@ -106,7 +132,10 @@ export class FedfabContract extends Contract {
     if (clients.length > MAX_CLIENTS) {
       throw new Refusal('bad_request', `A round has at most ${MAX_CLIENTS} clients`);
     }
-    const extended = { ...round, clients, client_num: clients.length };
+    // Who was there before keeps the organisation that it came with.
+    const organisations = { ...asked.organisations, ...round.organisations };
+    const listed = Object.keys(organisations).length === 0 ? {} : { organisations };
+    const extended = { ...round, clients, ...listed, client_num: clients.length };
     await writeText(ctx.stub, keyTypes.round, [round.round_id], storedRoundJson(extended));
     return emitRound(ctx.stub, 'RoundExtended', extended);
   }
@@ -114,7 +143,9 @@ export class FedfabContract extends Contract {
   /** RoundID: no more models. Closing a closed round changes nothing. */
   async CloseRound(ctx: Context, ...args: string[]): Promise<string> {
     countArguments('CloseRound', args, 1, 1);
-    const round = await existingRound(ctx.stub, idOf('RoundID', args[0]));
+    const roundId = idOf('RoundID', args[0]);
+    await requireCoordinator(ctx, 'close rounds');
+    const round = await existingRound(ctx.stub, roundId);
     if (round.closed) {
       return roundJson(round);
     }
@@ -141,12 +172,14 @@ export class FedfabContract extends Contract {
       media_type: payload.mediaType,
       num_samples: optionalIntegerOf('NumSamples', args[4]),
       ...stampOf(ctx.stub),
+      ...signerOf(ctx),
     };
 
     const round = await existingRound(ctx.stub, roundId);
     if (round.clients?.includes(clientId) === false) {
       throw new Refusal('unknown_client', `Client ${clientId} is not of round ${roundId}`);
     }
+    await requireSubmitterOf(ctx, round, clientId);
     const known = await readJson<Receipt>(ctx.stub, keyTypes.receipt, [roundId, clientId]);
     if (known?.digest === receipt.digest) {
       return receiptJson(known);
@@ -210,6 +243,7 @@ export class FedfabContract extends Contract {
     const roundId = optionalIdOf('RoundID', args[2]);
     const run = optionalIdOf('Run', args[4]);
     const payload = payloadOf(ctx.stub, args, { model: 1, mediaType: 3 });
+    await requireCoordinator(ctx, 'set global models');
     const round = roundId === null ? null : await roundOfRun(ctx.stub, roundId, run);
     const receipt: GlobalReceipt = {
       server_id: serverId,
@@ -220,6 +254,7 @@ export class FedfabContract extends Contract {
       size: payload.bytes.length,
       media_type: payload.mediaType,
       ...stampOf(ctx.stub),
+      ...signerOf(ctx),
     };
 
     const known = await earlierGlobal(ctx.stub, receipt);
@@ -323,7 +358,9 @@ export class FedfabContract extends Contract {
 function newRoundOf(stub: Stub, args: readonly string[]): StoredRound {
   countArguments('NewRound', args, 2, 5);
   const clientNum = integerOf('ClientNum', args[1], 1, MAX_CLIENTS);
-  const clients = args[4] === undefined || args[4] === '' ? null : clientsOf(args[4]);
+  const list = args[4] === undefined || args[4] === '' ? null : clientsOf(args[4]);
+  const clients = list?.clients ?? null;
+  const organisations = list?.organisations ?? null;
   if (clients !== null && clients.length !== clientNum) {
     throw new Refusal('bad_request', `ClientNum is ${clientNum}, but Clients has ${clients.length}`);
   }
@@ -334,6 +371,7 @@ function newRoundOf(stub: Stub, args: readonly string[]): StoredRound {
     run: optionalIdOf('Run', args[2]),
     round_idx: optionalIntegerOf('RoundIdx', args[3]),
     clients,
+    ...(organisations === null ? {} : { organisations }),
     closed: false,
     tx_id,
     timestamp,
@@ -343,13 +381,12 @@ function newRoundOf(stub: Stub, args: readonly string[]): StoredRound {
 
 /** Was `known` opened by the same call? Clients that came by ExtendRound stand behind the first ones. */
 function sameOpening(known: StoredRound, asked: StoredRound): boolean {
-  const opening = (round: StoredRound): string =>
-    JSON.stringify([
-      round.opened_client_num,
-      round.run,
-      round.round_idx,
-      round.clients?.slice(0, round.opened_client_num) ?? null,
-    ]);
+  const opening = (round: StoredRound): string => {
+    const clients = round.clients?.slice(0, round.opened_client_num) ?? null;
+    const organisations = new Map(Object.entries(round.organisations ?? {}));
+    const listed = clients?.map((client) => organisations.get(client) ?? null);
+    return JSON.stringify([round.opened_client_num, round.run, round.round_idx, clients, listed]);
+  };
   return opening(known) === opening(asked);
 }
 
@@ -359,14 +396,20 @@ function emitRound(stub: Stub, event: 'RoundOpened' | 'RoundExtended' | 'RoundCl
   return json;
 }
 
-/** Transaction, its own time and its submitter: the same on every peer. */
-function stampOf(stub: Stub): { tx_id: string; timestamp: string; msp_id: string } {
+/** The submitter as receipts name it. */
+function signerOf(ctx: Context): { msp_id: string; signer: string } {
+  const { msp_id, subject } = submitterOf(ctx);
+  return { msp_id, signer: subject };
+}
+
+/** Transaction and its own time: the same on every peer. */
+function stampOf(stub: Stub): { tx_id: string; timestamp: string } {
   const time = stub.getDateTimestamp();
   // The submitter sets the time, so it may be anything; four digits for the year keep the order of keys that of time.
   if (!(time.getTime() >= 0 && time.getUTCFullYear() <= 9999)) {
     throw new Refusal('bad_request', "The transaction's timestamp is not a date from 1970 to 9999");
   }
-  return { tx_id: stub.getTxID(), timestamp: time.toISOString(), msp_id: stub.getCreator().mspid };
+  return { tx_id: stub.getTxID(), timestamp: time.toISOString() };
 }
 
 /** The model of AddModel or UpdateGlobal: the argument's own bytes, or the transient ones. `at`: argument positions. */

@@ -23,6 +23,9 @@ export interface Call {
   /** ISO 8601. */
   readonly time?: string;
   readonly mspId?: string;
+  /** Subject of the certificate. */
+  readonly subject?: string;
+  readonly attributes?: Readonly<Record<string, string>>;
 }
 
 /** The fake world state. */
@@ -56,7 +59,6 @@ export class FakeLedger {
       getTransient: () => new Map(call.transient === undefined ? [] : [['model', call.transient]]),
       getTxID: () => call.txId ?? 'tx1',
       getDateTimestamp: () => new Date(call.time ?? '2026-01-02T03:04:05.678Z'),
-      getCreator: () => ({ mspid: call.mspId ?? 'Org1MSP', idBytes: new Uint8Array() }),
       createCompositeKey: compositeKey,
       splitCompositeKey: (key: string) => {
         const [objectType = '', ...attributes] = key.slice(1, -1).split('\u0000');
@@ -101,7 +103,12 @@ export class FakeLedger {
         });
       },
     };
-    return { ctx: { stub } as unknown as Context, trace };
+    const clientIdentity = {
+      getMSPID: () => call.mspId ?? 'Org1MSP',
+      getID: () => `x509::${call.subject ?? '/OU=client/CN=coordinator'}::/CN=ca.org1`,
+      assertAttributeValue: (name: string, value: string) => call.attributes?.[name] === value,
+    };
+    return { ctx: { stub, clientIdentity } as unknown as Context, trace };
   }
 }
 

@@ -4,6 +4,7 @@
  *
  * | composite key                      | value                                                     |
  * | ---------------------------------- | --------------------------------------------------------- |
+ * | `roles`                            | who coordinates                                           |
  * | `round` RoundID                    | the round                                                 |
  * | `receipt` RoundID, ClientID        | receipt of one local model                                |
  * | `model` RoundID, ClientID          | the model itself, raw bytes                               |
@@ -20,6 +21,7 @@
 
 /** Object types of the composite keys. */
 export const keyTypes = {
+  roles: 'roles',
   round: 'round',
   receipt: 'receipt',
   model: 'model',
@@ -46,6 +48,8 @@ export interface Round {
   readonly round_idx: number | null;
   /** Who may add a model; null: anybody. */
   readonly clients: readonly string[] | null;
+  /** MSP ids of clients' organisations, which may add their models themselves; left out where none is listed. */
+  readonly organisations?: Readonly<Record<string, string>>;
   readonly closed: boolean;
   readonly tx_id: string;
   readonly timestamp: string;
@@ -66,8 +70,9 @@ export interface Receipt {
   readonly num_samples: number | null;
   readonly tx_id: string;
   readonly timestamp: string;
-  /** MSP of the identity that submitted it. */
+  /** MSP of the identity that submitted it, and the subject of its certificate. */
   readonly msp_id: string;
+  readonly signer: string;
 }
 
 /** Receipt of one global model. `round_id` is null for UpdateGlobal without a RoundID, `run` as well where none was named. */
@@ -82,6 +87,7 @@ export interface GlobalReceipt {
   readonly tx_id: string;
   readonly timestamp: string;
   readonly msp_id: string;
+  readonly signer: string;
 }
 
 /** The round as clients see it. Key order is fixed: all peers must write the same bytes. */
@@ -96,8 +102,9 @@ export function storedRoundJson(round: StoredRound): string {
 
 /** The round's fields in their order, nothing else. */
 export function publicRound(round: Round): Round {
-  const { round_id, client_num, run, round_idx, clients, closed, tx_id, timestamp } = round;
-  return { round_id, client_num, run, round_idx, clients, closed, tx_id, timestamp };
+  const { round_id, client_num, run, round_idx, clients, organisations, closed, tx_id, timestamp } = round;
+  const listed = organisations === undefined ? {} : { organisations };
+  return { round_id, client_num, run, round_idx, clients, ...listed, closed, tx_id, timestamp };
 }
 
 /** The receipt, also as it is kept. */
@@ -112,7 +119,7 @@ export function modelAddedJson(receipt: Receipt, run: string | null): string {
 
 /** The global receipt, also as it is kept, and the payload of the event GlobalUpdated. */
 export function globalReceiptJson(receipt: GlobalReceipt): string {
-  const { server_id, run, round_id, round_idx, digest, size, media_type, tx_id, timestamp, msp_id } = receipt;
+  const { server_id, run, round_id, round_idx, digest, size, media_type, tx_id, timestamp, msp_id, signer } = receipt;
   return JSON.stringify({
     server_id,
     run,
@@ -124,10 +131,11 @@ export function globalReceiptJson(receipt: GlobalReceipt): string {
     tx_id,
     timestamp,
     msp_id,
+    signer,
   });
 }
 
 function orderedReceipt(receipt: Receipt): Receipt {
-  const { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id } = receipt;
-  return { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id };
+  const { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id, signer } = receipt;
+  return { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id, signer };
 }

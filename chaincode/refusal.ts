@@ -1,6 +1,7 @@
 /** Why the contract refuses. Stable: clients decide by them. */
 export type RefusalCode =
   | 'bad_request'
+  | 'forbidden'
   | 'unknown_round'
   | 'unknown_client'
   | 'unknown_model'

@@ -48,6 +48,12 @@ const admissionProperties = {
     description:
       'Where client_num_per_round is not known, a burst of INIT or SYNC is whole after this long without a new receiver.',
   },
+  mode: {
+    enum: ['admit', 'observe'],
+    default: 'admit',
+    description:
+      'observe: FedML has no plug-in, nobody is admitted, and the models that FedML itself sends are recorded as they come.',
+  },
 } as const;
 
 /** Settings of one run; those of `admission` may be repeated here to differ for this run. */
@@ -85,6 +91,14 @@ export const runSchema = {
       minimum: 1,
       default: null,
       description: "FedML's comm_round; null: until S2C_FINISH.",
+    },
+    storage_url: {
+      type: ['string', 'null'],
+      pattern: '^https?://[^/?#@\\s]+(/[^?#\\s]*)?$',
+      default: null,
+      examples: ['http://storage.example.com:9000/fedml'],
+      description:
+        "Of an observed run: where FedML keeps its models, read for their digests; FedML's CN_S3_ENDPOINT. Null: nothing is read.",
     },
     ...admissionProperties,
   },

@@ -189,8 +189,20 @@ fedfab_args: {quorum: 1, deadline_s: 60, coordinator_url: 'http://c:1', token: t
         deadlineMs: 60_000,
         quorum: 1,
         burstQuietMs: 1000,
+        mode: 'admit',
+        storageUrl: null,
       },
     ]);
+  });
+
+  test.each([
+    ['http://storage.example.com:9000', { storage_url: 'http://storage.example.com:9000' }],
+    ['storage.example.com', {}],
+    ["''", {}],
+  ])('the storage %s of its models', (endpoint, storage) => {
+    const text = `comm_args: {customized_training_s3_config: {CN_S3_ENDPOINT: ${endpoint}, CN_S3_SAK: secret}}`;
+    const { runs } = load({ fedmlFile: file('fedml.yaml', text), flags: { 'admission.mode': 'observe' } });
+    expect(runs).toEqual([{ run_id: '0', ...storage }]);
   });
 
   test('without a list FedML numbers its clients from 1; without a run id it is 0', () => {

@@ -321,6 +321,8 @@ function runOf(run: RunSettings, admission: AdmissionDefaults): RunConfig {
     deadlineMs: own.deadline_s === null ? null : Math.ceil(own.deadline_s * 1000),
     quorum: own.quorum,
     burstQuietMs: own.burst_quiet_ms,
+    mode: own.mode,
+    storageUrl: run.storage_url ?? null,
   };
 }
 

@@ -66,6 +66,13 @@ describe('docs/operations.md', () => {
     }
   });
 
+  test('has a row for every log line', () => {
+    const told = new Set(table(operations, 'lines', 1).map(([line = '']) => line));
+    const written = ['coordinator', 'fabric-network/embedded'].flatMap(readSources).flatMap(linesIn);
+    expect(written.length).toBeGreaterThan(50);
+    expect(written.filter((line) => !told.has(line))).toEqual([]);
+  });
+
   test('has a row for every metric of ours, with its type', async () => {
     const known = [...(await allMetrics())].filter(([name]) => !/^fedfab_(process|nodejs)_/.test(name));
     expect(table(operations, 'metrics', 2).sort()).toEqual(known.sort());
@@ -135,6 +142,18 @@ function readSources(folder: string): string[] {
   return readdirSync(new URL(folder, root), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
     .map((name) => readFileSync(new URL(`${folder}/${name}`, root), 'utf8').replaceAll('"', "'"));
+}
+
+/** The constant messages in calls of a logger: `log.warn({…}, 'message')` and `log('warn', 'message', {…})`. */
+function linesIn(source: string): string[] {
+  const ours = [...source.matchAll(/log\('\w+', '([^']+)'/gi)].map(([, line = '']) => line);
+  const pinos = [...source.matchAll(/\blog\s*\.(?:trace|debug|info|warn|error|fatal)\(/gi)].flatMap((call) => {
+    // What follows the object with the facts, up to the parenthesis that closes the call.
+    const text = /^(?:\([^()]*\)|[^()])*/.exec(source.slice(call.index + call[0].length)) ?? [''];
+    const [, line] = /'([^'\n]*(?:(?<=\w)'(?=s )[^'\n]*)?)',?\s*$/.exec(text[0]) ?? [];
+    return line === undefined ? [] : [line];
+  });
+  return [...ours, ...pinos];
 }
 
 describe('docs/protocol.md', () => {

@@ -25,6 +25,12 @@ export interface EngineOptions {
   readonly onStep: (step: Step) => void;
   readonly onIgnored: (run: string, ignored: Extract<Effect, { type: 'ignored' }>) => void;
   readonly log: Logger;
+  /** Digest and size of what a storage holds; null where it cannot be read. Default: nothing is read. */
+  readonly digestOf?: (
+    url: string,
+    storageUrl: string,
+    signal: AbortSignal,
+  ) => Promise<{ readonly digest: string; readonly size: number } | null>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Since when the broker's messages have been coming in, in ms since the epoch; null: they do not. Default: always. */
@@ -35,7 +41,7 @@ export interface EngineOptions {
 
 type LedgerEffect = Extract<
   Effect,
-  { type: 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' }
+  { type: 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' | 'recordModel' }
 >;
 
 interface Running {
@@ -262,13 +268,14 @@ export class Engine {
   /** The rounds that history must now show: those that ended, and those whose global model came after. */
   #endedRounds(run: string, before: RunState, after: RunState, steps: readonly Step[]): RoundView[] {
     return steps.flatMap((one): RoundView[] => {
-      if (one.step !== 'round-complete' && one.step !== 'global-stored' && one.step !== 'measured') return [];
+      if (!isHistory(after, one)) return [];
       const view =
         roundOf(after, one.round_id) ?? roundOf(before, one.round_id) ?? this.#options.journal.round(run, one.round_id);
       if (view === null) return [];
       if (one.step === 'round-complete')
         return [{ ...endedView(view, one.missing), end: one.end, complete_at: one.at }];
       if (one.step === 'measured') return [{ ...view, accuracy: one.accuracy }];
+      if (one.step === 'stored') return [withReceipt(view, one)];
       const { digest, size, tx_id, block } = one;
       return [{ ...view, global: { media_type: '', ...view.global, digest, size, tx_id, block } }];
     });
@@ -332,10 +339,7 @@ export class Engine {
         // Asking may overtake submits: it writes nothing, and a client's hand-off waits for it.
         void this.#untilAnswered(run, effect);
         return;
-      case 'newRound':
-      case 'extendRound':
-      case 'closeRound':
-      case 'updateGlobal':
+      default:
         void this.boundaries(run).add(() => this.#untilAnswered(run, effect));
         return;
     }
@@ -418,6 +422,10 @@ export class Engine {
           ? { type: 'ModelMissing', ...about }
           : { type: 'ModelStored', ...about, receipt: onlyReceipt(receipt) };
       }
+      case 'recordModel': {
+        const receipt = await this.#recordModel(run, effect);
+        return { type: 'ModelStored', at: now(), roundId, client: effect.client, receipt: onlyReceipt(receipt) };
+      }
       case 'updateGlobal': {
         const receipt = await this.#updateGlobal(run, effect);
         return { type: 'GlobalStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
@@ -427,20 +435,39 @@ export class Engine {
 
   async #updateGlobal(run: string, effect: Extract<Effect, { type: 'updateGlobal' }>): Promise<GlobalReceipt> {
     const { ledger } = this.#options;
-    const { bytes, mediaType } = this.#globalBytes(effect.source);
+    const { bytes, mediaType } = await this.#modelBytes(run, effect.source);
     const serverId = String(this.state(run)?.config?.serverId ?? 0);
     const { receipt } = await ledger.updateGlobal({ serverId, roundId: effect.roundId, bytes, mediaType });
     return receipt;
   }
 
-  #globalBytes(source: GlobalSource): { bytes: Uint8Array; mediaType: string } {
+  async #recordModel(run: string, effect: Extract<Effect, { type: 'recordModel' }>): Promise<Receipt> {
+    const { ledger } = this.#options;
+    const { roundId, source, numSamples } = effect;
+    const clientId = String(effect.client);
+    // What lies in the storage may have changed since: the first record stands.
+    const known = await ledger.receipt(roundId, clientId);
+    if (known !== null) return known;
+    const { bytes, mediaType } = await this.#modelBytes(run, source);
+    const samples = numSamples === null ? {} : { numSamples };
+    const { receipt } = await ledger.addModel({ roundId, clientId, bytes, mediaType, ...samples });
+    return receipt;
+  }
+
+  /** What is stored of a model: its bytes where the message had them, else where FedML keeps it. */
+  async #modelBytes(run: string, source: GlobalSource): Promise<{ bytes: Uint8Array; mediaType: string }> {
     if (source.kind === 'reference') {
       const { key, url } = source;
-      return { bytes: Buffer.from(JSON.stringify({ key, url })), mediaType: 'application/vnd.fedfab.reference+json' };
+      const storageUrl = this.state(run)?.config?.storageUrl ?? null;
+      const found = storageUrl === null ? null : await this.#options.digestOf?.(url, storageUrl, this.#stopping.signal);
+      return {
+        bytes: Buffer.from(JSON.stringify({ key, url, ...found })),
+        mediaType: 'application/vnd.fedfab.reference+json',
+      };
     }
     const bytes = this.#options.journal.blob(source.digest);
     if (bytes === null)
-      throw new FedfabError('unknown_model', `the journal no longer holds the global model ${source.digest}`);
+      throw new FedfabError('unknown_model', `the journal no longer holds the model ${source.digest}`);
     return { bytes, mediaType: source.mediaType };
   }
 
@@ -470,6 +497,27 @@ export class Engine {
       log.warn({ run, err: error }, 'could not ask the chain for models that came in while the coordinator was away');
     }
   }
+}
+
+type HistoryStep = Extract<Step, { step: 'round-complete' | 'global-stored' | 'measured' | 'stored' }>;
+
+/** Steps that a round's place in history shows; a model's, where the round was over before the chain had it. */
+function isHistory(state: RunState, step: Step): step is HistoryStep {
+  if (step.step === 'stored') {
+    const round = currentRound(state);
+    return round?.id !== step.round_id || round.phase === 'complete';
+  }
+  return step.step === 'round-complete' || step.step === 'global-stored' || step.step === 'measured';
+}
+
+function withReceipt(view: RoundView, stored: Extract<Step, { step: 'stored' }>): RoundView {
+  const { digest, size, tx_id, block } = stored;
+  const clients = view.clients.map((client) =>
+    client.client === stored.client && client.receipt === null
+      ? { ...client, receipt: { media_type: '', digest, size, tx_id, block } }
+      : client,
+  );
+  return { ...view, clients };
 }
 
 /** Null for a snapshot of an earlier version: the events that it stands for are all still there. */
@@ -531,10 +579,12 @@ function newsOf(
   return known?.receipt === null ? { type: 'ModelStored', at, roundId: round.id, client, receipt } : null;
 }
 
-/** Blobs that an unconfirmed UpdateGlobal still needs. */
+/** Blobs that an unconfirmed UpdateGlobal or record still needs. */
 function blobsOf(state: RunState): string[] {
   return outstanding(state, 0).flatMap((effect) =>
-    effect.type === 'updateGlobal' && effect.source.kind === 'blob' ? [effect.source.digest] : [],
+    (effect.type === 'updateGlobal' || effect.type === 'recordModel') && effect.source.kind === 'blob'
+      ? [effect.source.digest]
+      : [],
   );
 }
 

@@ -47,6 +47,7 @@ export function readFedmlSections(input: Fields, source: string): { settings: Fe
   const run = {
     ...pick(flat, ['run_id', 'server_id', 'client_num_per_round', 'comm_round']),
     ...clients,
+    ...storageOf(flat.get('customized_training_s3_config')),
     ...own,
   };
   return { settings: { run, mqtt: mqtt.settings }, faults: mqtt.faults };
@@ -84,6 +85,14 @@ function clientsOf(flat: ReadonlyMap<string, unknown>): Fields {
     return { client_ids: Array.from({ length: Number(count) }, (_, index) => index + 1) };
   }
   return {};
+}
+
+/** Where FedML's models lie, for an observed run, where it is an address; its keys stay where they are. */
+function storageOf(config: unknown): Fields {
+  const endpoint = isMapping(config) ? config['CN_S3_ENDPOINT'] : undefined;
+  return typeof endpoint === 'string' && /^https?:\/\/[^/?#@\s]+(\/[^?#\s]*)?$/.test(endpoint)
+    ? { storage_url: endpoint }
+    : {};
 }
 
 const broker = 'customized_training_mqtt_config';

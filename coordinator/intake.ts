@@ -3,7 +3,7 @@ import { createHash, randomInt } from 'node:crypto';
 
 import type { Logger } from 'pino';
 
-import type { Decoded, MessageTypes } from '../topics/messages.ts';
+import type { CarriedModel, Decoded, MessageTypes } from '../topics/messages.ts';
 import { decode } from '../topics/messages.ts';
 import { needsGlobal, waiting } from './core/run.ts';
 import type { Event, GlobalSource, RunConfig } from './core/types.ts';
@@ -46,6 +46,10 @@ export class Intake {
   async handle(message: { topic: string; payload: Uint8Array }): Promise<void> {
     const decoded = decode(message.topic, message.payload, this.#options.types);
     this.#options.onMessage?.(decoded.kind);
+    return this.#handle(decoded, message);
+  }
+
+  async #handle(decoded: Decoded, message: { topic: string; payload: Uint8Array }): Promise<void> {
     switch (decoded.kind) {
       case 'init':
       case 'sync':
@@ -54,6 +58,7 @@ export class Intake {
       case 'ready':
       case 'send':
       case 'status':
+      case 'model':
         return this.#fromClient(decoded);
       case 'last-will':
         return this.#lastWill(decoded);
@@ -84,9 +89,11 @@ export class Intake {
     return kept;
   }
 
-  async #fromClient(message: Of<'ready' | 'send' | 'status'>): Promise<void> {
+  async #fromClient(message: Of<'ready' | 'send' | 'status' | 'model'>): Promise<void> {
     const base = { at: this.#options.now(), client: message.client };
     switch (message.kind) {
+      case 'model':
+        return this.#model(message);
       case 'ready':
         return this.#dispatch(message.run, {
           type: 'Ready',
@@ -106,6 +113,33 @@ export class Intake {
     }
   }
 
+  /** A client hands its model over as FedML does it. Where the run is observed, that is what is recorded. */
+  async #model(message: Of<'model'>): Promise<void> {
+    const { engine, now } = this.#options;
+    const state = engine.state(message.run);
+    if (state === null) {
+      this.#unknownRun(message.run, 'ModelSeen');
+      return;
+    }
+    const source = this.#sourceOf(message, state.config?.mode === 'observe');
+    if (source === undefined) return;
+    const { client, numSamples } = message;
+    const kept = engine.dispatch(message.run, {
+      type: 'ModelSeen',
+      at: now(),
+      client,
+      source,
+      ...pick(numSamples, 'numSamples'),
+    });
+    // At once: until an event names the model, whoever tidies up would drop it.
+    engine.flush();
+    return kept;
+  }
+
+  #unknownRun(run: string, type: Event['type']): void {
+    this.#options.problems.report('unknown-run', run, `${type} for a run that is not known`);
+  }
+
   /** FedML's last wills name no run: they count in every run that has this node. */
   async #lastWill({ who, id }: Of<'last-will'>): Promise<void> {
     const { engine, now } = this.#options;
@@ -121,11 +155,16 @@ export class Intake {
 
   /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */
   #globalOf(message: Of<'sync'> & { readonly mark: string }): GlobalSource | undefined {
-    const { engine, journal } = this.#options;
+    const state = this.#options.engine.state(message.run);
+    return this.#sourceOf(message, state !== null && needsGlobal(state, message));
+  }
+
+  /** `keep`: the bytes of a model that is in the message are needed. */
+  #sourceOf(message: { readonly run: string } & CarriedModel, keep: boolean): GlobalSource | undefined {
+    const { journal } = this.#options;
     if (message.modelKey !== undefined)
       return { kind: 'reference', key: message.modelKey, url: message.modelUrl ?? '' };
-    const state = engine.state(message.run);
-    if (message.modelParams === undefined || state === null || !needsGlobal(state, message)) return undefined;
+    if (message.modelParams === undefined || !keep) return undefined;
     const bytes = jsonOf(message.modelParams);
     if (bytes === null) {
       this.#options.problems.report('bad-field', message.run, 'model_params is nested too deep to be kept');
@@ -147,7 +186,7 @@ export class Intake {
   async #dispatch(run: string, event: Event): Promise<void> {
     const { engine } = this.#options;
     if (engine.state(run) === null) {
-      this.#options.problems.report('unknown-run', run, `${event.type} for a run that is not known`);
+      this.#unknownRun(run, event.type);
       return;
     }
     await engine.dispatch(run, event);

@@ -34,6 +34,7 @@ import { newMetrics } from './metrics.ts';
 import { connectMqtt } from './mqtt.ts';
 import type { AccessOptions } from './http/security.ts';
 import type { ServiceState } from './service.ts';
+import { digestOf } from './storage.ts';
 import { uploadToken } from './tokens.ts';
 import { version } from './version.ts';
 
@@ -120,6 +121,7 @@ class Starting {
         metrics.ignored(ignored);
       },
       log: this.#log,
+      digestOf,
       now: Date.now,
       hearsSince: () => mqtt.connectedAt,
       onFatal: (error) => this.#fail(error),

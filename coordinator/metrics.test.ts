@@ -75,15 +75,19 @@ test('gauges show what is now, and forget what is gone', async () => {
   const clients = phases.map((phase, index) => {
     return { client: index, phase, offline: index === 3, expired_at: index === 4 ? 1 : null } as ClientView;
   });
-  const view = { run: 'a', ready: [2, 3], sending: [1], round: { round_idx: 6, clients } } as unknown as RunView;
+  const round = { round_idx: 6, clients };
+  const view = { run: 'a', ready: [2, 3], sending: [1], paused: null, round } as unknown as RunView;
+  const idle = { ...view, run: 'b', ready: [], sending: [], paused: { at: 1, by: 'anna' }, round: null };
   const before = await metrics.text({
-    runs: () => [view],
+    runs: () => [view, idle],
     problems: () => new Map([['not-json', 4]]),
     health: () => Promise.resolve({ ...well, ok: false, broker: { ...well.broker, connected: false } }),
   });
   expect(before).toContain('fedfab_queue_clients{run="a"} 2');
   expect(before).toContain('fedfab_sending_clients{run="a"} 1');
   expect(before).toContain('fedfab_round_index{run="a"} 6');
+  expect(before).toContain('fedfab_run_paused{run="a"} 0');
+  expect(before).toContain('fedfab_run_paused{run="b"} 1');
   const states = [...before.matchAll(/^fedfab_clients\{run="a",state="(\w+)"\} (\d)$/gm)].map(([, ...of]) => of.join());
   expect(states).toEqual(['training,0', 'ready,1', 'sending,1', 'sent,1', 'offline,1', 'expired,1']);
   expect(before).toContain('fedfab_mqtt_dropped_messages_total{kind="not-json"} 4');

@@ -237,12 +237,14 @@ function runGauges(registry: Registry): (runs: readonly RunView[]) => void {
   const queue = gauge(registry, 'fedfab_queue_clients', 'Clients that wait for the slot.', 'run');
   const sending = gauge(registry, 'fedfab_sending_clients', 'Clients that hold a slot.', 'run');
   const round = gauge(registry, 'fedfab_round_index', 'The current round, counted from 0.', 'run');
+  const paused = gauge(registry, 'fedfab_run_paused', '1 while an operator has paused the run.', 'run');
   return (runs) => {
-    for (const one of [clients, queue, sending, round]) one.reset();
+    for (const one of [clients, queue, sending, round, paused]) one.reset();
     for (const view of runs) {
       const { run } = view;
       queue.set({ run }, view.ready.length);
       sending.set({ run }, view.sending.length);
+      paused.set({ run }, view.paused === null ? 0 : 1);
       if (view.round === null) continue;
       round.set({ run }, view.round.round_idx);
       for (const [state, count] of countStates(view.round.clients)) clients.set({ run, state }, count);

@@ -1,6 +1,9 @@
 /** `fedfab watch` against a server that speaks the feed by hand, so that it can break off at a chosen moment. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
@@ -9,6 +12,8 @@ import type { ClientView, RunView, Step } from '../core/types.ts';
 import { painted, screenLines } from './watch.ts';
 
 const t0 = 1_700_000_000_000;
+/** util-linux's `script` lends a program a terminal; elsewhere it takes other arguments. */
+const terminal = process.platform === 'linux' && existsSync('/usr/bin/script') ? '/usr/bin/script' : null;
 
 function client(id: number, part: Partial<ClientView> = {}): ClientView {
   return {
@@ -150,7 +155,7 @@ describe('the screen', () => {
   });
 });
 
-describe('lines', () => {
+describe('a watcher', () => {
   let server: Server;
   let url = '';
   const feeds: { response: ServerResponse; lastId: string | undefined }[] = [];
@@ -179,7 +184,7 @@ describe('lines', () => {
     await once(server, 'close');
   });
 
-  test('go on after the last one when the connection broke, and end with the signal', async () => {
+  test('lines go on after the last one when the connection broke, and end with the signal', async () => {
     const out: string[] = [];
     const notes: string[] = [];
     const stop = new AbortController();
@@ -215,6 +220,26 @@ describe('lines', () => {
       'fedfab: connected again',
     ]);
   });
+
+  test.skipIf(terminal === null).each(['q', '\u0003'])(
+    'on a terminal: a screen of its own, that the key %j leaves as it was',
+    async (key) => {
+      const command = `'${process.execPath}' '${fileURLToPath(new URL('../cli.ts', import.meta.url))}' watch --url ${url}`;
+      const child = spawn(terminal ?? '', ['-qefc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
+      const ended = once(child, 'exit');
+      let output = '';
+      child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+      try {
+        await expect.poll(() => output, { timeout: 30_000 }).toContain('Run 1824  running');
+        expect(output).toContain('\u001b[?1049h');
+        child.stdin.write(key);
+        expect(await ended).toEqual([0, null]);
+        expect(output).toMatch(/\u001b\[\?25h\u001b\[\?1049l[^]*stopped watching/);
+      } finally {
+        child.kill('SIGKILL');
+      }
+    },
+  );
 
   test('a coordinator that is not there is told at once', async () => {
     const notes: string[] = [];

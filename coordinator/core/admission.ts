@@ -2,6 +2,7 @@
  * The heart: what READY, SEND, the chain's word on a model, a lease that ends and a client that goes do to the queue, the
  * slot and the dictionary. Handlers change what the event says; `settle` then gives free slots to the head of the queue.
  */
+import { storedLate, withoutSeen } from './observe.ts';
 import { backToTraining, enqueue, holders, markSent, phaseOf, publishStart } from './queue.ts';
 import type { ClientRecord, EventOf, Out, RoundState, RunState } from './state.ts';
 import {
@@ -140,7 +141,7 @@ function check(state: RunState, round: RoundState, client: number, out: Out): Ru
 export function modelStored(before: RunState, event: EventOf<'ModelStored'>, out: Out): RunState {
   const { client, at, roundId, receipt } = event;
   const { round } = before;
-  if (round?.id !== roundId) return ignore(before, event, 'other-round', out);
+  if (round?.id !== roundId) return storedLate(before, event, out);
   const known = recordOf(round, client);
   if (known === undefined) return ignore(before, event, 'unknown-client', out);
   if (known.receipt !== null) return ignore(before, event, 'already-known', out);
@@ -148,8 +149,10 @@ export function modelStored(before: RunState, event: EventOf<'ModelStored'>, out
   reportInRound(before, round, at, { step: 'stored', client, digest, size, tx_id: txId, block }, out);
   const record = { ...known, receipt };
   const checks = round.checks.delete(client);
-  if (record.phase === 'sending' && !record.checking) {
-    return { ...before, round: putRecord(round, client, record, { checks }) };
+  const isSent = record.phase === 'sent';
+  if (isSent || (record.phase === 'sending' && !record.checking)) {
+    const seen = withoutSeen(round.seen, client);
+    return { ...before, round: putRecord(round, client, record, { checks, seen }) };
   }
   return markSent(before, { ...round, checks }, client, record, at, out);
 }

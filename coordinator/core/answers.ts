@@ -1,22 +1,42 @@
 /** The ledger's answers: a round opens, grows, closes; a global model is stored; the contract refuses. */
 import { modelMissing } from './admission.ts';
+import { withoutSeen } from './observe.ts';
+import { roundOwed } from './owed.ts';
 import { promoteEarly } from './queue.ts';
-import { complete, isOwed } from './rounds.ts';
-import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
-import { elapsed, ignore, recordOf, reportInRound, withRound } from './state.ts';
+import { complete } from './rounds.ts';
+import type { EventOf, Out, RoundState, RunState } from './state.ts';
+import { elapsed, ignore, isObserved, recordOf, reportInRound, withRound } from './state.ts';
 
 /** NewRound is committed: admission begins, with the READYs that came before. */
 export function roundOpened(before: RunState, event: EventOf<'RoundOpened'>, out: Out): RunState {
   const { at, roundId, txId, block } = event;
   const { round, config } = before;
-  if (round?.id !== roundId) return ignore(before, event, 'other-round', out);
-  if (round.phase !== 'opening') return ignore(before, event, 'already-known', out);
+  if (round?.id !== roundId) return openedLate(before, event, out);
+  if (round.phase !== 'opening') return openedAfterEnd(before, round, event, out);
   const took_ms = elapsed(round.openingAt, at);
   reportInRound(before, round, at, { step: 'round-opened', tx_id: txId, block, took_ms }, out);
   const deadlineMs = config?.deadlineMs ?? null;
-  const deadlineAt = deadlineMs === null ? null : at + deadlineMs;
+  // FedML itself waits for all: an observed round is not closed for it.
+  const deadlineAt = deadlineMs === null || isObserved(before) ? null : at + deadlineMs;
   const open = { phase: 'open', failed: false, openedAt: at, deadlineAt, requested: [] } as const;
   return promoteEarly(withRound(before, round, open), before.early.keys(), at, out);
+}
+
+/** The round was observed, and is over by now: what was seen of it follows. */
+function openedAfterEnd(state: RunState, round: RoundState, event: EventOf<'RoundOpened'>, out: Out): RunState {
+  const { at, txId, block } = event;
+  if (round.requested.length === 0) return ignore(state, event, 'already-known', out);
+  const took_ms = elapsed(round.openingAt, at);
+  reportInRound(state, round, at, { step: 'round-opened', tx_id: txId, block, took_ms }, out);
+  return withRound(state, round, { requested: [], openedAt: at });
+}
+
+function openedLate(state: RunState, event: EventOf<'RoundOpened'>, out: Out): RunState {
+  const owner = state.ended.find(({ id }) => id === event.roundId);
+  if (owner === undefined || owner.requested.length === 0) return ignore(state, event, 'other-round', out);
+  const { at, txId, block } = event;
+  reportInRound(state, owner, at, { step: 'round-opened', tx_id: txId, block, took_ms: 0 }, out);
+  return roundOwed(state, event, { requested: [] }, out);
 }
 
 /** ExtendRound is committed: these late receivers may be admitted. */
@@ -37,18 +57,6 @@ export function roundClosed(state: RunState, event: EventOf<'RoundClosed'>, out:
   if (round.phase !== 'complete') return complete(state, { ...round, closeAsked: false }, 'quorum', event.at, out);
   if (!round.closeAsked) return ignore(state, event, 'already-known', out);
   return withRound(state, round, { closeAsked: false });
-}
-
-/** Settles a debt of a round that ended. */
-function roundOwed(
-  state: RunState,
-  event: EventOf<'RoundClosed' | 'GlobalStored' | 'Measured' | 'LedgerRefused'>,
-  change: Partial<EndedRound>,
-  out: Out,
-): RunState {
-  if (!state.ended.some(({ id }) => id === event.roundId)) return ignore(state, event, 'other-round', out);
-  const ended = state.ended.map((round) => (round.id === event.roundId ? { ...round, ...change } : round));
-  return { ...state, ended: ended.filter((round, index) => isOwed(round) || index === ended.length - 1) };
 }
 
 /** UpdateGlobal is committed: asked for by a sync, or handed over by the server before it. */
@@ -91,23 +99,38 @@ export function ledgerRefused(state: RunState, event: EventOf<'LedgerRefused'>, 
 function refusedNow(state: RunState, round: RoundState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
   switch (event.op) {
     case 'newRound':
-      return round.phase === 'opening' ? withRound(state, round, { failed: true }) : state;
+      return refuseNew(state, round);
     case 'extendRound':
       return refuseLate(state, round, event.client ?? round.extending.first());
     case 'closeRound':
-      if (round.phase === 'closing') return complete(state, { ...round, closeAsked: false }, 'quorum', event.at, out);
-      return withRound(state, round, { closeAsked: false });
+      return refuseClose(state, round, event.at, out);
     case 'updateGlobal':
       return withRound(state, round, { globalSource: null });
+    case 'recordModel':
+      return withRound(state, round, { seen: withoutSeen(round.seen, event.client ?? -1) });
     case 'checkModel':
       return modelMissing(state, event, out);
   }
 }
 
+/** What was seen of an observed round has nowhere to go. */
+function refuseNew(state: RunState, round: RoundState): RunState {
+  if (round.phase === 'complete') return withRound(state, round, { requested: [], seen: [] });
+  return round.phase === 'opening' ? withRound(state, round, { failed: true, requested: [], seen: [] }) : state;
+}
+
+function refuseClose(state: RunState, round: RoundState, at: number, out: Out): RunState {
+  if (round.phase === 'closing') return complete(state, { ...round, closeAsked: false }, 'quorum', at, out);
+  return withRound(state, round, { closeAsked: false });
+}
+
 function refusedEnded(state: RunState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
   if (event.op === 'closeRound') return roundOwed(state, event, { closeAsked: false }, out);
   if (event.op === 'updateGlobal') return roundOwed(state, event, { globalSource: null }, out);
-  return state;
+  if (event.op === 'newRound') return roundOwed(state, event, { requested: [], seen: [] }, out);
+  const owner = state.ended.find(({ id }) => id === event.roundId);
+  if (event.op !== 'recordModel' || owner === undefined) return state;
+  return roundOwed(state, event, { seen: withoutSeen(owner.seen, event.client ?? -1) }, out);
 }
 
 /** The chain will not have this client: the round does not wait for it. */

@@ -4,7 +4,8 @@
  */
 import { OrderedSet, Set } from 'immutable';
 
-import { canHaveGlobal, endRound, isOwed, quietMs } from './rounds.ts';
+import { isOwed } from './owed.ts';
+import { canHaveGlobal, endRound, quietMs } from './rounds.ts';
 import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
 import {
   cameOnline,
@@ -216,8 +217,13 @@ function membersOf(round: RoundState | null): number | null {
 
 function archive({ ended, round }: RunState): readonly EndedRound[] {
   if (round === null) return ended;
-  const { id, idx, closeAsked, globalSource, global, accuracy } = round;
-  return [...ended.filter(isOwed), { id, idx, closeAsked, globalSource, globalKnown: global !== null, accuracy }];
+  return [...ended.filter(isOwed), toEnded(round)];
+}
+
+/** What is kept of a round that is no longer the current one. */
+export function toEnded(round: RoundState): EndedRound {
+  const { id, idx, requested, seen, closeAsked, globalSource, global, accuracy } = round;
+  return { id, idx, requested, seen, closeAsked, globalSource, globalKnown: global !== null, accuracy };
 }
 
 function join(state: RunState, round: RoundState, client: number, at: number, out: Out): RunState {

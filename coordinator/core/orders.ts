@@ -1,7 +1,8 @@
 /** What an operator may order: take a slot, close a round, pause and resume a run, let go of one that is over. */
 import { takeSlot } from './admission.ts';
 import { holders } from './queue.ts';
-import { askClose, isOwed } from './rounds.ts';
+import { isOwed } from './owed.ts';
+import { askClose } from './rounds.ts';
 import type { EventOf, Out, RoundState, RunState } from './state.ts';
 import { elapsed, ignore, recordOf, report, reportInRound, withRound } from './state.ts';
 

@@ -461,6 +461,10 @@ function answer(effect: Effect, chain: ReadonlySet<number>, at: number): Event[]
       if (!chain.has(one)) return [{ type: 'ModelMissing', at, roundId, client: one }];
       return [{ type: 'ModelStored', at, roundId, client: one, receipt: receiptOf(one) }];
     }
+    case 'recordModel': {
+      const { roundId, client: one } = effect;
+      return [{ type: 'ModelStored', at, roundId, client: one, receipt: receiptOf(one) }];
+    }
     case 'publishStart':
     case 'forgetRun':
     case 'report':

@@ -1,7 +1,8 @@
 /** The life of one round: a whole burst opens it, a full dictionary or deadline and quorum end it. */
 import { expireLeases } from './admission.ts';
+import { recordSeen } from './observe.ts';
 import { admit, backToTraining, holders, markSent, queued } from './queue.ts';
-import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
+import type { EventOf, Out, RoundState, RunState } from './state.ts';
 import { elapsed, ignore, recordOf, reportInRound, sorted, withRound } from './state.ts';
 import type { RoundEnd } from './types.ts';
 
@@ -36,20 +37,29 @@ function isWhole({ config, allowed }: RunState, { clients }: RoundState): boolea
 /** The burst is whole: no receiver more will come, or those that come are late. */
 function openRound(state: RunState, round: RoundState, at: number, out: Out): RunState {
   const clients = sorted(round.clients.keys());
-  out.push({ type: 'newRound', roundId: round.id, roundIdx: round.idx, clients });
+  out.push({ type: 'newRound', roundId: round.id, roundIdx: round.idx, clients }, ...recordSeen(round));
   reportInRound(state, round, at, { step: 'round-opening', clients }, out);
   return withRound(state, round, { phase: 'opening', openingAt: at, requested: clients });
 }
 
 /** Ends a round that is under way, now, whatever it lacks. */
-export function endRound(state: RunState, end: RoundEnd, at: number, out: Out): RunState {
+export function endRound(before: RunState, end: RoundEnd, at: number, out: Out): RunState {
+  const state = openedForSeen(before, at, out);
   const { round } = state;
   if (round === null || round.phase === 'complete') return state;
+  // Observed, all of it was seen before the chain has answered NewRound.
+  if (isFull(round) && isOnChain(round)) return complete(state, round, 'all', at, out);
   // One that is closing has met its quorum, and its CloseRound is on the way.
   if (round.phase === 'closing') return complete(state, round, 'quorum', at, out);
   if (!isOnChain(round)) return complete(state, round, end, at, out);
   out.push({ type: 'closeRound', roundId: round.id });
   return complete(state, { ...round, closeAsked: true }, end, at, out);
+}
+
+/** FedML is faster than a burst is known to be whole: what was seen of it belongs on the chain. */
+function openedForSeen(state: RunState, at: number, out: Out): RunState {
+  const { round } = state;
+  return round?.phase === 'gathering' && round.seen.length > 0 ? openRound(state, round, at, out) : state;
 }
 
 /** The round is over with what it has: tells people what it lacks. */
@@ -65,7 +75,8 @@ export function complete(before: RunState, given: RoundState, end: RoundEnd, at:
       phase: 'complete',
       end,
       completeAt: at,
-      requested: [],
+      // Models that were seen wait for NewRound; nothing else does.
+      requested: round.openedAt === null && round.seen.length > 0 ? round.requested : [],
       extending: round.extending.clear(),
       checks: round.checks.clear(),
     }),
@@ -140,9 +151,4 @@ export function canHaveGlobal(round: RoundState): boolean {
 /** NewRound has been asked for and not refused. */
 function isOnChain(round: RoundState): boolean {
   return round.openingAt !== null && !round.failed;
-}
-
-/** The ledger has not answered everything that it was asked for this round. */
-export function isOwed({ closeAsked, globalSource }: Pick<EndedRound, 'closeAsked' | 'globalSource'>): boolean {
-  return closeAsked || globalSource !== null;
 }

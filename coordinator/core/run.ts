@@ -4,13 +4,15 @@
  */
 import { clientOffline, clientOnline, modelMissing, modelStored, ready, send } from './admission.ts';
 import { globalStored, ledgerRefused, measured, roundClosed, roundExtended, roundOpened } from './answers.ts';
-import { finish, init, needsGlobal, runDefined, serverOffline, sync } from './bursts.ts';
+import { finish, init, needsGlobal, runDefined, serverOffline, sync, toEnded } from './bursts.ts';
 import { closeOrdered, runForgotten, runPaused, runResumed, slotDropped } from './orders.ts';
+import { modelSeen, recordSeen } from './observe.ts';
 import { holders } from './queue.ts';
-import { gatheredBy, isOwed, settle, tick } from './rounds.ts';
+import { isOwed } from './owed.ts';
+import { gatheredBy, settle, tick } from './rounds.ts';
 import { freeze, thaw } from './snapshot.ts';
-import type { EventOf, Out, RoundState, RunState } from './state.ts';
-import { elapsed, ignore, initialState } from './state.ts';
+import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
+import { elapsed, ignore, initialState, isObserved } from './state.ts';
 import type { Effect, Event } from './types.ts';
 import { currentRound, grantOf, isHolder, viewRound, viewRun, waiting } from './views.ts';
 
@@ -26,6 +28,7 @@ const handlers: { readonly [T in Event['type']]: Handler<EventOf<T>> } = {
   // A deadline may be past without its tick having come: no START goes out any more.
   Ready: (state, event, out) => ready(settle(state, event.at, out), event, out),
   Send: send,
+  ModelSeen: modelSeen,
   ClientOnline: clientOnline,
   ClientOffline: clientOffline,
   ServerOffline: serverOffline,
@@ -52,6 +55,9 @@ export function step(state: RunState, event: Event): { state: RunState; effects:
   if (state.forgotten || (state.config === null && event.type !== 'RunDefined')) {
     return { state: ignore(state, event, 'run-unknown', effects), effects };
   }
+  if (isObserved(state) && (event.type === 'Ready' || event.type === 'Send')) {
+    return { state: ignore(state, event, 'only-observed', effects), effects };
+  }
   const handler = handlers[event.type] as Handler;
   return { state: settle(handler(state, event, effects), event.at, effects), effects };
 }
@@ -74,10 +80,19 @@ export function outstanding(state: RunState, at: number): readonly Effect[] {
   const { round, forgotten } = state;
   if (forgotten) return [{ type: 'forgetRun' }];
   const owed = state.ended.filter(isOwed).flatMap((ended) => [...owedBy(ended)]);
-  return round === null ? owed : [...owed, ...outstandingOf(round), ...owedBy(round), ...again(round, at)];
+  if (round === null) return owed;
+  const { seen, closeAsked } = round;
+  // What is gathering is unknown to the ledger; NewRound of one that is opening comes first.
+  const own = { ...toEnded(round), closeAsked, requested: [], seen: [] };
+  const models = round.phase === 'gathering' ? [] : recordSeen({ id: round.id, seen });
+  return [...owed, ...outstandingOf(round), ...models, ...owedBy(own), ...again(round, at)];
 }
 
-function* owedBy(round: Pick<RoundState, 'id' | 'idx' | 'closeAsked' | 'globalSource'>): Iterable<Effect> {
+function* owedBy(round: EndedRound): Iterable<Effect> {
+  if (round.requested.length > 0) {
+    yield { type: 'newRound', roundId: round.id, roundIdx: round.idx, clients: round.requested };
+  }
+  yield* recordSeen(round);
   if (round.closeAsked) yield { type: 'closeRound', roundId: round.id };
   if (round.globalSource !== null) {
     yield { type: 'updateGlobal', roundId: round.id, roundIdx: round.idx, source: round.globalSource };
@@ -85,7 +100,7 @@ function* owedBy(round: Pick<RoundState, 'id' | 'idx' | 'closeAsked' | 'globalSo
 }
 
 function* outstandingOf(round: RoundState): Iterable<Effect> {
-  if (round.phase === 'opening' && !round.failed) {
+  if (round.requested.length > 0 && !round.failed) {
     yield { type: 'newRound', roundId: round.id, roundIdx: round.idx, clients: round.requested };
   }
   for (const client of round.extending) yield { type: 'extendRound', roundId: round.id, clients: [client] };

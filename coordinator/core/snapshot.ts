@@ -6,7 +6,7 @@ import type { ClientRecord, EarlyReady, RoundState, RunState } from './state.ts'
 import { emptyQueue, sorted } from './state.ts';
 
 /** Raised when the shape changes; older snapshots are then refused, and the journal's events replayed instead. */
-const version = 3;
+const version = 4;
 
 type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' | 'extending' | 'resync'> & {
   readonly clients: readonly (readonly [number, ClientRecord])[];

@@ -15,6 +15,7 @@ import type {
   RoundEnd,
   RoundPhase,
   RunConfig,
+  SeenModel,
   Step,
 } from './types.ts';
 
@@ -99,6 +100,8 @@ export interface RoundState {
   readonly global: Receipt | null;
   /** What the server measured of the global model, 0 to 1. */
   readonly accuracy: number | null;
+  /** Models of an observed round that are not on the chain yet, in the order in which they came. */
+  readonly seen: readonly SeenModel[];
   /** Members that got a sync again while the round was not complete: the server may be moving on. */
   readonly resync: OrderedSet<number>;
   readonly resyncAt: number;
@@ -108,6 +111,9 @@ export interface RoundState {
 export interface EndedRound {
   readonly id: string;
   readonly idx: number;
+  /** The clients named to NewRound, where models wait for its answer; else empty. */
+  readonly requested: readonly number[];
+  readonly seen: readonly SeenModel[];
   readonly closeAsked: boolean;
   readonly globalSource: GlobalSource | null;
   /** Its global model is known to be on the chain. */
@@ -208,6 +214,7 @@ export function newRound(id: string, idx: number, expected: number | null, at: n
     globalSource: null,
     global: null,
     accuracy: null,
+    seen: [],
     resync: OrderedSet(),
     resyncAt: at,
   };
@@ -305,6 +312,11 @@ export function cameOnline(state: RunState, client: number, at: number, out: Out
   if (!state.offline.has(client)) return state;
   report(state, at, { step: 'online', client }, out);
   return { ...state, offline: state.offline.delete(client) };
+}
+
+/** The coordinator only listens to this run. */
+export function isObserved({ config }: RunState): boolean {
+  return config?.mode === 'observe';
 }
 
 /** FedML's `client_id_list` rules a client out. */

@@ -26,14 +26,28 @@ export interface RunConfig {
   readonly quorum: number | null;
   /** A burst of INIT or SYNC counts as whole after this long without a new receiver. */
   readonly burstQuietMs: number;
+  /**
+   * `admit` unless configured. `observe`: FedML's clients have no plug-in, nobody is admitted and nothing is published; the
+   * models that FedML itself sends are recorded on the chain in the order of their arrival.
+   */
+  readonly mode?: 'admit' | 'observe';
+  /** Where an observed FedML keeps its models: what lies there is read for its digest. Null: nothing is read. */
+  readonly storageUrl?: string | null;
 }
 
-/** Where the aggregated model of a sync is to be found. */
+/** Where a model that FedML sends is to be found. */
 export type GlobalSource =
   /** Kept by the journal under its SHA-256 until it is on the chain. `size` in bytes. */
   | { readonly kind: 'blob'; readonly digest: string; readonly size: number; readonly mediaType: string }
   /** FedML's S3 key and URL: only these are recorded. */
   | { readonly kind: 'reference'; readonly key: string; readonly url: string };
+
+/** A model that an observed client sent. */
+export interface SeenModel {
+  readonly client: number;
+  readonly source: GlobalSource;
+  readonly numSamples: number | null;
+}
 
 /** What the chain says of one model. The same fields as the chaincode's receipt. */
 export interface Receipt {
@@ -48,7 +62,7 @@ export interface Receipt {
 }
 
 /** Ledger operations of a run's round boundaries. */
-export type LedgerOp = 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel';
+export type LedgerOp = 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' | 'recordModel';
 
 /** What can happen. Every event is journalled before anything follows from it. */
 export type Event =
@@ -87,6 +101,14 @@ export type Event =
       readonly client: number;
       readonly roundIdx?: number;
       readonly digest?: string;
+    }
+  /** C2S_SEND_MODEL_TO_SERVER: a client has handed its model over as FedML does it. Counts in observed runs alone. */
+  | {
+      readonly type: 'ModelSeen';
+      readonly at: number;
+      readonly client: number;
+      readonly source: GlobalSource;
+      readonly numSamples?: number;
     }
   /** C2S_CLIENT_STATUS ONLINE, or any other sign of life after an OFFLINE. */
   | { readonly type: 'ClientOnline'; readonly at: number; readonly client: number }
@@ -178,6 +200,8 @@ export type Effect =
       readonly roundIdx: number;
       readonly source: GlobalSource;
     }
+  /** Put on the chain what is known of a model that FedML sent itself: answered by ModelStored. */
+  | ({ readonly type: 'recordModel'; readonly roundId: string } & SeenModel)
   /** Ask the chain whether it has the model: answered by ModelStored or ModelMissing. */
   | { readonly type: 'checkModel'; readonly roundId: string; readonly client: number }
   /** Drop all that is kept of the run. */
@@ -210,7 +234,11 @@ export type IgnoredReason =
   /** A round without a model cannot be closed: there would be nothing to aggregate. */
   | 'nothing-arrived'
   /** The run goes on, or the ledger owes it an answer. */
-  | 'not-finished';
+  | 'not-finished'
+  /** READY or SEND in a run that is only observed. */
+  | 'only-observed'
+  /** A model by FedML's own way in a run that admits: its client lacks the plug-in. */
+  | 'not-observed';
 
 /** Why a round ended. */
 export type RoundEnd = 'all' | 'quorum' | 'superseded' | 'restarted';

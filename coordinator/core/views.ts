@@ -39,7 +39,8 @@ export function viewRun(state: RunState): RunView {
     server_id: config.serverId,
     server_offline: state.serverOffline,
     paused,
-    config,
+    // Runs of an earlier version's journal say nothing of these.
+    config: { mode: 'admit', storageUrl: null, ...config },
     ready: round === null ? [] : queued(round),
     sending: round === null ? [] : holders(round),
     send: Object.fromEntries(

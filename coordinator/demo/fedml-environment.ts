@@ -54,18 +54,28 @@ export async function prepareFedml(options: EnvironmentOptions): Promise<string>
   const { dir, version, out } = options;
   const python = join(resolve(dir), 'bin', 'python');
   const packages = [...readPackages(), ...morePackages[version], ...(options.extras ?? [])];
-  const wanted = { version, packages: hashOf([packages.join('\n')]), plugIn: hashOf(plugInFiles()) };
+  const plugIn = hashOf(plugInFiles());
   const found = existsSync(python) ? readStamp(dir) : null;
-  if (found?.version !== version || found.packages !== wanted.packages) {
+  // One with more in it than is asked for will do: that of the tests serves the demo.
+  const fits = found?.version === version && packages.every((name) => found.packages.includes(name));
+  if (!fits) {
     out(`Making a Python environment with FedML ${version} in ${dir}, once; this takes a minute or two.`);
+    refuseForeign(dir);
     rmSync(dir, { recursive: true, force: true });
     await install(options, python, packages);
   }
-  if (found?.plugIn !== wanted.plugIn || found.packages !== wanted.packages || found.version !== version) {
+  if (!fits || found.plugIn !== plugIn) {
     await installPlugIn(options, python);
-    writeFileSync(stampPath(dir), JSON.stringify(wanted));
+    const stamp: Stamp = { version, packages: fits ? found.packages : packages, plugIn };
+    writeFileSync(stampPath(dir), JSON.stringify(stamp));
   }
   return python;
+}
+
+/** What is not ours is not removed. An environment that was not made whole has no stamp, but says what it is. */
+function refuseForeign(dir: string): void {
+  if (!existsSync(dir) || existsSync(join(dir, 'pyvenv.cfg')) || readdirSync(dir).length === 0) return;
+  throw new FedfabError('bad_request', `${dir} holds other things than a Python environment: name another folder.`);
 }
 
 async function install(options: EnvironmentOptions, python: string, packages: readonly string[]): Promise<void> {
@@ -197,7 +207,8 @@ function readPackages(): string[] {
 
 interface Stamp {
   readonly version: string;
-  readonly packages: string;
+  readonly packages: readonly string[];
+  /** Hash of its sources. */
   readonly plugIn: string;
 }
 
@@ -208,7 +219,8 @@ function stampPath(dir: string): string {
 /** Null where an earlier installation did not come to its end. */
 function readStamp(dir: string): Stamp | null {
   try {
-    return JSON.parse(readFileSync(stampPath(dir), 'utf8')) as Stamp;
+    const stamp = JSON.parse(readFileSync(stampPath(dir), 'utf8')) as Stamp;
+    return Array.isArray(stamp.packages) ? stamp : null;
   } catch {
     return null;
   }

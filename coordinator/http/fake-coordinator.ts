@@ -261,6 +261,8 @@ function sampleRun(run: string): RunView {
       deadlineMs: null,
       quorum: null,
       burstQuietMs: 2_000,
+      mode: 'admit',
+      storageUrl: null,
     },
     ready: [],
     sending: [2],

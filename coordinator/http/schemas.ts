@@ -52,6 +52,8 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     deadlineMs: nullable(duration),
     quorum: nullable(count),
     burstQuietMs: duration,
+    mode: { type: 'string', enum: ['admit', 'observe'] },
+    storageUrl: nullable(text),
   }),
   ReceiptView: view<ReceiptView>(receiptFields),
   ClientView: view<ClientView>({

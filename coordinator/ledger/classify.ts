@@ -92,7 +92,8 @@ const rules: readonly Rule[] = [
   // Who we are is not accepted. Not the contract's word: it is mended by the operator, and then the work may go on.
   {
     stages: simulation,
-    words: /access denied|creator org unknown|creator's signature|expired certificate|certificate has expired/,
+    words:
+      /access denied|Failed evaluating policy on signed data|creator org unknown|creator's signature|client identity expired|certificate has expired/,
     action: 'never',
     code: 'ledger_unavailable',
   },

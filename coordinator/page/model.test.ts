@@ -263,7 +263,8 @@ describe('orders', () => {
   });
 
   test('of a holder', () => {
-    expect(told([dropOrder('a/b', round(3), client(2))])).toEqual(['POST /v1/runs/a%2Fb/rounds/r3/clients/2/drop']);
+    const odd = round(3, { round_id: 'r/3' });
+    expect(told([dropOrder('a/b', odd, client(2))])).toEqual(['POST /v1/runs/a%2Fb/rounds/r%2F3/clients/2/drop']);
   });
 
   test('are for operators, while the coordinator is heard', () => {

@@ -95,7 +95,9 @@ function newFacts(id: string): (facts: readonly Fact[]) => void {
 
 function factsOfRun(view: RunView, now: number): Fact[] {
   const { phase, generation, config, server_id: server, server_offline: offline, paused } = view;
-  const { rounds, window, leaseMs, clientsPerRound } = config;
+  const { rounds, window, leaseMs, clientsPerRound, mode } = config;
+  const slots =
+    mode === 'observe' ? 'observed, not admitted' : `${counted(window, 'slot')}, lease ${duration(leaseMs)}`;
   return [
     { key: 'phase', text: phase, kind: 'badge' },
     ...(paused === null
@@ -103,7 +105,7 @@ function factsOfRun(view: RunView, now: number): Fact[] {
       : [{ key: 'paused', text: `paused by ${paused.by}, ${elapsed(now - paused.at)} ago`, kind: 'bad' as const }]),
     ...(rounds === null ? [] : [{ key: 'rounds', text: counted(rounds, 'round') }]),
     ...(clientsPerRound === null ? [] : [{ key: 'clients', text: `${counted(clientsPerRound, 'client')} a round` }]),
-    { key: 'slot', text: `${counted(window, 'slot')}, lease ${duration(leaseMs)}` },
+    { key: 'slot', text: slots },
     ...(generation > 1 ? [{ key: 'generation', text: `begun ${generation} times` }] : []),
     offline
       ? { key: 'server', text: `server ${server} offline`, kind: 'bad' as const }
@@ -218,15 +220,19 @@ function stored({ receipt }: ClientView): string {
   return receipt === null ? '' : ', model on the chain, SEND awaited';
 }
 
-function fillEmpty({ sending, ready, round, paused }: RunView): void {
+function fillEmpty(view: RunView): void {
+  const { sending, ready } = view;
   show(byId('slot-empty'), sending.length === 0);
-  setText(
-    byId('slot-empty'),
-    round === null ? 'No round yet.' : paused === null ? whyFree(round) : 'Free: the run is paused.',
-  );
+  setText(byId('slot-empty'), emptyWords(view));
   const more = ready.length - nextShown;
   show(byId('next-empty'), ready.length === 0 || more > 0);
   setText(byId('next-empty'), ready.length === 0 ? 'Nobody waits.' : `and ${more} more`);
+}
+
+function emptyWords({ round, paused, config }: RunView): string {
+  if (round === null) return 'No round yet.';
+  if (config.mode === 'observe') return 'None: the run is observed, clients send when they like.';
+  return paused === null ? whyFree(round) : 'Free: the run is paused.';
 }
 
 function whyFree({ phase }: RoundView): string {

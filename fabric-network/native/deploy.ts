@@ -4,7 +4,7 @@
  *
  * Every organisation runs the contract as a service of its own, and so has a package of its own.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { chaincodeHost, chaincodeTls } from './crypto.ts';
@@ -34,6 +34,15 @@ export async function committedSequence(site: Site): Promise<number> {
     if (failedWith(error, 'is not defined')) return 0;
     throw error;
   }
+}
+
+/** The newest deployment that packages have been made for; 1 before the first. */
+export function newestPackaged({ dir, definition }: Pick<Site, 'dir' | 'definition'>): number {
+  const folder = join(dir, 'packages');
+  const prefix = `${definition.chaincode.name}_`;
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  const made = names.filter((name) => name.startsWith(prefix));
+  return Math.max(1, ...made.map((name) => Number.parseInt(name.slice(prefix.length), 10)));
 }
 
 /** The package of an organisation for a deployment; made at the first call. */

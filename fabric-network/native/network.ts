@@ -23,7 +23,14 @@ import type {
   PeerDefinition,
   ProfileName,
 } from './definition.ts';
-import { committedSequence, deployDefinition, initializeContract, openPackage, serviceOf } from './deploy.ts';
+import {
+  committedSequence,
+  deployDefinition,
+  initializeContract,
+  newestPackaged,
+  openPackage,
+  serviceOf,
+} from './deploy.ts';
 import {
   metric,
   nativeHost,
@@ -33,7 +40,7 @@ import {
   servicePrefix,
   serviceProcess,
 } from './nodes.ts';
-import { isFree, loopback, withFreePorts } from './ports.ts';
+import { isFree, isOpen, loopback, withFreePorts } from './ports.ts';
 import { Processes } from './processes.ts';
 import type { ProcessSpec } from './processes.ts';
 import { findPrograms } from './programs.ts';
@@ -143,10 +150,12 @@ export class NativeNetwork {
     const { definition } = this.#record();
     const site = await this.#open(definition);
     const sequence = await committedSequence(site).catch(() => null);
+    // Peers that are down do not tell; the services that belong to them are the last ones.
+    const deployed = sequence === null || sequence === 0 ? newestPackaged(site) : sequence;
     const status = [
       ...definition.orderers.map((orderer) => this.#ordererStatus(definition, orderer)),
       ...definition.organizations.flatMap(({ peers }) => peers.map((peer) => this.#peerStatus(site, peer))),
-      ...definition.organizations.map((organization) => this.#serviceStatus(site, organization, sequence ?? 1)),
+      ...definition.organizations.map((organization) => this.#serviceStatus(site, organization, deployed)),
     ];
     return { definition, nodes: await Promise.all(status), sequence, profilePath: this.profilePath };
   }
@@ -308,7 +317,7 @@ export class NativeNetwork {
       organizations.map((organization) => {
         const { port } = openPackage(site, organization, sequence);
         const name = serviceName(organization, sequence);
-        return this.#waitForProcess(name, 'listens', async () => !(await isFree(port)));
+        return this.#waitForProcess(name, 'listens', () => isOpen(port));
       }),
     );
   }
@@ -363,7 +372,7 @@ export class NativeNetwork {
   async #serviceStatus(site: Site, organization: OrganizationDefinition, sequence: number): Promise<NodeStatus> {
     const name = serviceName(organization, sequence);
     const { label, port } = openPackage(site, organization, sequence);
-    const says = (await isFree(port)) ? '' : label;
+    const says = (await isOpen(port)) ? label : '';
     return { name, kind: 'chaincode', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
 }

@@ -1,6 +1,6 @@
 /** Ports on the loopback interface. */
 import { randomInt } from 'node:crypto';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 
 import { movePorts, portsOf } from './definition.ts';
 import type { NetworkDefinition } from './definition.ts';
@@ -25,11 +25,23 @@ export async function withFreePorts(definition: NetworkDefinition): Promise<Netw
   return movePorts(definition, moved);
 }
 
-/** Nobody listens there. */
+/** Nobody listens there. Listens there itself for a moment: not to be asked while somebody else is about to. */
 export function isFree(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const probe = createServer();
   probe.once('error', () => resolve(false));
   probe.listen(port, loopback, () => probe.close(() => resolve(true)));
+  return promise;
+}
+
+/** Somebody listens there. */
+export function isOpen(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const probe = connect({ port, host: loopback });
+  probe.once('error', () => resolve(false));
+  probe.once('connect', () => {
+    probe.destroy();
+    resolve(true);
+  });
   return promise;
 }

@@ -15,13 +15,26 @@ from typing import Any, Callable
 import pytest
 
 from fedml_fedfab.install import fedml_is_here
-from fedml_fedfab.tensors import torch_is_here
+from fedml_fedfab.model_format import decode_model, digest_of, encode_model
+from fedml_fedfab.tensors import store
 
+ENCODINGS = ["safetensors", "json"]
+SHAPES: list[tuple[int, ...]] = [(), (0,), (3, 0, 2), (8,), (2, 4), (1, 2, 2, 2)]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 needs_fedml = pytest.mark.skipif(not fedml_is_here(), reason="FedML is not installed in this environment")
-needs_torch = pytest.mark.skipif(not torch_is_here(), reason="torch is not installed in this environment")
 needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not on PATH")
+
+
+def same(before: Any, after: Any) -> bool:
+    a, b = store("x", before), store("x", after)
+    return a == b and type(before) is type(after)
+
+
+def round_trip(model: Any, encoding: str) -> Any:
+    encoded = encode_model(model, encoding)
+    assert encoded.digest == digest_of(encoded.data)
+    return decode_model(encoded.data, encoded.media_type, like=model)
 
 
 class Seen:
@@ -67,7 +80,7 @@ class StandIn:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -98,10 +98,13 @@ def test_a_start_that_lacks_something_is_none(change: dict[str, Any]) -> None:
     assert decode_start({**golden("START")["payload"], **change}) is None
 
 
-@pytest.mark.parametrize("message", GOLDEN, ids=lambda message: message["name"])
+# Last wills have no type; they are for the coordinator.
+@pytest.mark.parametrize(
+    "message",
+    [message for message in GOLDEN if "last_will" not in message["topic"]],
+    ids=lambda message: message["name"],
+)
 def test_every_golden_message_can_be_read(message: dict[str, Any]) -> None:
-    if "last_will" in message["topic"]:
-        pytest.skip("last wills are for the coordinator")
     fields = decode_object(json.dumps(message["payload"]).encode())
     assert fields is not None
     assert all(isinstance(fields[name], int) for name in ("msg_type", "sender", "receiver"))

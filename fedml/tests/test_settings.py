@@ -161,7 +161,8 @@ def test_the_settings_of_a_run_are_those_of_the_coordinator() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text()
     table = page.split("<!-- run -->")[1].split("<!-- /run -->")[0]
     known = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
-    theirs = {"run_id", "server_id", "client_num_per_round", "comm_round"}
+    # FedML's own; and a run that is only observed is one without the plug-in.
+    theirs = {"run_id", "server_id", "client_num_per_round", "comm_round", "mode", "storage_url"}
     assert set(RUN_KEYS) == set(known) - theirs
 
 
@@ -169,3 +170,27 @@ def test_the_coordinator_passes_over_the_plug_in_s_keys() -> None:
     source = (REPOSITORY / "coordinator" / "fedml-config.ts").read_text()
     missing = [key for key in PLUGIN_KEYS if f"'{key}'" not in source]
     assert missing == []
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of a table of docs/fedml.md, by its marks."""
+    page = (REPOSITORY / "docs" / "fedml.md").read_text()
+    table = page.split(f"<!-- {section} -->")[1].split(f"<!-- /{section} -->")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_page_has_every_setting_with_its_default() -> None:
+    documented = {name: default for name, default, *_ in rows("settings")}
+    assert list(documented) == list(PLUGIN_KEYS)
+    settings = read()
+    for name in ("token", "encoding", "global_model", "ready_every_s", "finish_wait_s"):
+        # As Python and YAML both write it.
+        assert documented[name] == repr(getattr(settings, name)).replace("'", '"'), name
+    assert documented["messages"] == ", ".join(
+        str(getattr(MessageTypes(), name)) for name in ("ready", "start", "send")
+    )
+
+
+def test_the_page_has_every_setting_of_the_run() -> None:
+    assert [name for name, *_ in rows("run settings")] == list(RUN_KEYS)

@@ -80,7 +80,7 @@ describe.skipIf(missing !== null)('the page', () => {
     const [content, window] = await at.evaluate<number[]>('[document.documentElement.scrollWidth, innerWidth]');
     expect(content).toBeLessThanOrEqual(window ?? 0);
     const cut =
-      "[...document.querySelectorAll('th, td, h1, h2, button')].filter((one) => one.scrollWidth > one.clientWidth + 1)";
+      "[...document.querySelectorAll('th, td, h1, h2, button, .scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)";
     expect(await at.evaluate<string[]>(`${cut}.map((one) => one.outerHTML)`)).toEqual([]);
   }
 

@@ -4,8 +4,9 @@
  */
 import { createPrivateKey, generateKeyPairSync, webcrypto, type KeyObject } from 'node:crypto';
 
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client, credentials, status as grpcStatus } from '@grpc/grpc-js';
 import {
+  EndorseError,
   GatewayError,
   connect,
   signers,
@@ -13,14 +14,21 @@ import {
   type Contract,
   type Gateway,
   type Network,
+  type Proposal,
   type ProposalOptions,
   type Signer,
+  type Transaction,
 } from '@hyperledger/fabric-gateway';
 
 import { readProfile, type ConnectionProfile, type ProfilePeer } from '../../coordinator/ledger/profile.ts';
 
 /** The chaincode that the suite calls. */
 export const CHAINCODE = 'fedfab';
+
+/** How far an endorser may be behind the one that told us of a block, in ms. */
+const LAG_MS = 5_000;
+
+const aborted: number = grpcStatus.ABORTED;
 
 /** Another identity, signer or channel than the profile's. */
 export interface ClientOverrides {
@@ -100,9 +108,30 @@ export class FabricClient {
     return JSON.parse(await this.query(fn, ...args)) as T;
   }
 
-  /** Submits and waits until it is in a block, valid or not. */
+  /** Proposes what must be endorsed. */
+  endorse(fn: string, args: string[], model?: Uint8Array): Promise<Transaction> {
+    return this.endorsed(this.contract.newProposal(fn, proposalOptions(args, model)));
+  }
+
+  /**
+   * Has a proposal endorsed that must be. A peer that does not have the latest block yet denies what is in it, so it is
+   * tried again for a while; asking takes long enough to be a pause.
+   */
+  async endorsed(proposal: Proposal): Promise<Transaction> {
+    const end = Date.now() + LAG_MS;
+    for (;;) {
+      try {
+        return await proposal.endorse();
+      } catch (error) {
+        const mayBeLag = error instanceof EndorseError && error.code === aborted;
+        if (!mayBeLag || Date.now() > end) return explain(error);
+      }
+    }
+  }
+
+  /** Submits what must be endorsed, and waits until it is in a block, valid or not. */
   async submit(fn: string, args: string[], model?: Uint8Array): Promise<Submitted> {
-    const submitted = await this.contract.submitAsync(fn, proposalOptions(args, model)).catch(explain);
+    const submitted = await (await this.endorse(fn, args, model)).submit();
     const status = await submitted.getStatus();
     return {
       result: Buffer.from(submitted.getResult()).toString(),
@@ -153,6 +182,21 @@ function explain(error: unknown): never {
 /** Options of a proposal with string arguments and, when there is one, a transient model. */
 export function proposalOptions(args: string[], model?: Uint8Array): ProposalOptions {
   return { arguments: args, ...(model === undefined ? {} : { transientData: { model } }) };
+}
+
+/** Every identity of the profile but the one that the client uses, of its organisation and of others. */
+export function otherIdentities(profilePath: string): readonly ClientOverrides[] {
+  const { organization, organizations } = readProfile(profilePath);
+  return organizations.flatMap(({ mspId, identity, user }) =>
+    [identity, user]
+      .filter((one) => one !== null)
+      .filter(({ certificate }) => certificate !== organization.identity?.certificate)
+      .map(({ certificate, privateKey }) => ({
+        mspId,
+        certificate,
+        signer: () => signers.newPrivateKeySigner(privateKey),
+      })),
+  );
 }
 
 /** A certificate of an authority that no network knows, and its key. Otherwise it is as Fabric wants it. */

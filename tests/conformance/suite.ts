@@ -22,7 +22,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { blockHeaderHash, codesOf, envelopesOf } from '../../fabric-network/embedded/block-format.ts';
 import { commitHash, readCommitHash } from '../../fabric-network/embedded/commit-hash.ts';
-import { CHAINCODE, FabricClient, foreignIdentity, proposalOptions, strangerSigner } from './fabric-client.ts';
+import {
+  CHAINCODE,
+  FabricClient,
+  foreignIdentity,
+  proposalOptions,
+  strangerSigner,
+  otherIdentities,
+} from './fabric-client.ts';
 import type { ClientOverrides } from './fabric-client.ts';
 import { nodeDoors } from './node-doors.ts';
 import { readWriteSet } from './read-write-set.ts';
@@ -32,6 +39,10 @@ const diaryModel = '{"a":[1,2,3], "b":[2,3,4], "c":[3,4,5]}';
 
 /** A network may have to make identities, compile or join a channel first. */
 const START_MS = 120_000;
+/** How far one peer may be behind another, in ms. */
+const LAG_MS = 5_000;
+/** What precedes the contract's refusal when a query is refused. */
+const EVALUATE_REFUSED = '2 UNKNOWN: evaluate call to endorser returned error: chaincode response 500, ';
 /** Tens of megabytes through some four processes on a small machine. */
 const LARGE_MS = 240_000;
 
@@ -106,8 +117,7 @@ export function conformance(target: ConformanceTarget): void {
       }
       const evaluate = await rejection(client.contract.evaluate(fn, options));
       expect(evaluate.code).toBe(status.UNKNOWN);
-      const prefix = '2 UNKNOWN: evaluate call to endorser returned error: chaincode response 500, ';
-      expect(refusalIn(evaluate.message, prefix)).toBe(code);
+      expect(refusalIn(evaluate.message, EVALUATE_REFUSED)).toBe(code);
     }
 
     const ofRound =
@@ -148,12 +158,11 @@ export function conformance(target: ConformanceTarget): void {
     });
 
     describe('one key for each fact', () => {
-      it('AddModel reads the round and its receipt, writes its receipt and model', async () => {
+      it('AddModel reads the round, the roles and its receipt, writes its receipt and model', async () => {
         const roundId = await newRound(2);
-        const proposal = client.contract.newProposal('AddModel', { arguments: [roundId, 'c1', diaryModel] });
-        const transaction = await proposal.endorse();
+        const transaction = await client.endorse('AddModel', [roundId, 'c1', diaryModel]);
         expect(readWriteSet(transaction, CHAINCODE)).toEqual({
-          reads: [`/receipt/${roundId}/c1/`, `/round/${roundId}/`],
+          reads: [`/receipt/${roundId}/c1/`, '/roles/', `/round/${roundId}/`],
           ranges: [],
           writes: [`/model/${roundId}/c1/`, `/receipt/${roundId}/c1/`],
         });
@@ -165,9 +174,7 @@ export function conformance(target: ConformanceTarget): void {
         const roundId = await newRound(10);
         const clients = Array.from({ length: 10 }, (_, index) => `c${index}`);
         const transactions = await Promise.all(
-          clients.map((id) =>
-            client.contract.newProposal('AddModel', { arguments: [roundId, id, `model of ${id}`] }).endorse(),
-          ),
+          clients.map((id) => client.endorse('AddModel', [roundId, id, `model of ${id}`])),
         );
         const submitted = await Promise.all(transactions.map((transaction) => transaction.submit()));
         const statuses = await Promise.all(submitted.map((transaction) => transaction.getStatus()));
@@ -181,9 +188,7 @@ export function conformance(target: ConformanceTarget): void {
       it('of two transactions that read and write one key, one is MVCC_READ_CONFLICT', async () => {
         const roundId = await newRound(1, '', '', '["a"]');
         const transactions = await Promise.all(
-          ['["b"]', '["c"]'].map((added) =>
-            client.contract.newProposal('ExtendRound', { arguments: [roundId, added] }).endorse(),
-          ),
+          ['["b"]', '["c"]'].map((added) => client.endorse('ExtendRound', [roundId, added])),
         );
         const submitted = await Promise.all(transactions.map((transaction) => transaction.submit()));
         const statuses = await Promise.all(submitted.map((transaction) => transaction.getStatus()));
@@ -234,9 +239,7 @@ export function conformance(target: ConformanceTarget): void {
       it('two different models of one client: one is accepted', async () => {
         const roundId = await newRound(2);
         const transactions = await Promise.all(
-          ['one', 'two'].map((model) =>
-            client.contract.newProposal('AddModel', { arguments: [roundId, 'c1', model] }).endorse(),
-          ),
+          ['one', 'two'].map((model) => client.endorse('AddModel', [roundId, 'c1', model])),
         );
         const submitted = await Promise.all(transactions.map((transaction) => transaction.submit()));
         const statuses = await Promise.all(submitted.map((transaction) => transaction.getStatus()));
@@ -252,7 +255,7 @@ export function conformance(target: ConformanceTarget): void {
         // QueryReceipts scans. Invoked as a transaction it is validated like any other, though it writes nothing.
         const roundId = await newRound(2);
         await committed('AddModel', roundId, 'c1', diaryModel);
-        const scan = await client.contract.newProposal('QueryReceipts', { arguments: [roundId] }).endorse();
+        const scan = await client.endorse('QueryReceipts', [roundId]);
         expect(readWriteSet(scan, CHAINCODE)).toEqual({
           reads: [`/round/${roundId}/`],
           ranges: [`/receipt/${roundId}/`],
@@ -269,7 +272,7 @@ export function conformance(target: ConformanceTarget): void {
       it('the same transaction twice: its second copy is DUPLICATE_TXID and changes nothing', async () => {
         const roundId = await newRound(2);
         const proposal = client.contract.newProposal('AddModel', { arguments: [roundId, 'c1', diaryModel] });
-        const transaction = await proposal.endorse();
+        const transaction = await client.endorsed(proposal);
         const first = await (await transaction.submit()).getStatus();
         expect(first.code).toBe(StatusCode.VALID);
         // The client signs once: these are the very same bytes.
@@ -311,8 +314,7 @@ export function conformance(target: ConformanceTarget): void {
       it('accepts the same model again and writes nothing', async () => {
         const roundId = await newRound(2);
         const first = await committed('AddModel', roundId, 'c1', diaryModel, '', '60');
-        const proposal = client.contract.newProposal('AddModel', { arguments: [roundId, 'c1', diaryModel] });
-        const again = await proposal.endorse();
+        const again = await client.endorse('AddModel', [roundId, 'c1', diaryModel]);
         expect(readWriteSet(again, CHAINCODE).writes).toEqual([]);
         expect((await (await again.submit()).getStatus()).code).toBe(StatusCode.VALID);
         expect(Buffer.from(again.getResult()).toString()).toBe(first.result);
@@ -333,9 +335,7 @@ export function conformance(target: ConformanceTarget): void {
 
       it('accepts the same round again and writes nothing', async () => {
         const roundId = await newRound(2, 'run', '0', '["1","2"]');
-        const again = await client.contract
-          .newProposal('NewRound', { arguments: [roundId, '2', 'run', '0', '["1","2"]'] })
-          .endorse();
+        const again = await client.endorse('NewRound', [roundId, '2', 'run', '0', '["1","2"]']);
         expect(readWriteSet(again, CHAINCODE).writes).toEqual([]);
         await refused('round_conflict', 'NewRound', [roundId, '3']);
       });
@@ -401,6 +401,39 @@ export function conformance(target: ConformanceTarget): void {
         await committed('UpdateGlobal', '0', 'the run begins anew', '', '', run);
         expect(await client.query('QueryGlobal', 'run', run)).toBe('the run begins anew');
         expect(await client.query('QueryGlobal', 'round', roundIds[0] ?? '')).toBe('global 0');
+      });
+
+      it('keeps rounds and models to those who have the role, once roles are set', async () => {
+        const me = await client.json<{ msp_id: string; subject: string }>('QueryIdentity');
+        expect(me.msp_id).toBe(client.mspId);
+        const strangers = otherIdentities(running.profilePath).map((overrides) => client.with(overrides));
+        expect(strangers.length).toBeGreaterThan(0);
+        const roundId = await newRound(2, '', '', JSON.stringify(['1', { client_id: '2', msp_id: client.mspId }]));
+        await committed('SetRoles', JSON.stringify({ coordinators: [me] }));
+        try {
+          for (const stranger of strangers) {
+            // Its peer may be a block behind ours.
+            await expect.poll(() => stranger.query('QueryRoles'), { timeout: LAG_MS }).not.toBe('');
+            const calls = [
+              ['NewRound', `${roundId}-x`, '1'],
+              ['ExtendRound', roundId, '["3"]'],
+              ['CloseRound', roundId],
+              ['AddModel', roundId, '1', diaryModel],
+              ['UpdateGlobal', 's1', diaryModel, roundId],
+              ['SetRoles', '{"coordinators":[]}'],
+            ];
+            for (const [fn = '', ...args] of calls) {
+              const error = await rejection(stranger.contract.evaluate(fn, { arguments: args }));
+              expect([fn, refusalIn(error.message, EVALUATE_REFUSED)]).toEqual([fn, 'forbidden']);
+            }
+          }
+          const { result } = await committed('AddModel', roundId, '1', diaryModel);
+          expect(JSON.parse(result)).toMatchObject({ msp_id: me.msp_id, signer: me.subject });
+          await committed('CloseRound', roundId);
+        } finally {
+          strangers.forEach((stranger) => stranger.close());
+          await committed('SetRoles', '{"coordinators":[]}');
+        }
       });
 
       it('pages through receipts', async () => {
@@ -476,8 +509,7 @@ export function conformance(target: ConformanceTarget): void {
         const roundId = await newRound(1);
         const model = randomBytes(20_000);
         const sizeOf = async (args: string[], transient?: Uint8Array): Promise<number> => {
-          const proposal = client.contract.newProposal('AddModel', proposalOptions(args, transient));
-          return (await proposal.endorse()).getBytes().length;
+          return (await client.endorse('AddModel', args, transient)).getBytes().length;
         };
         const bare = await sizeOf([roundId, 'c1', ''], model.subarray(0, 1));
         const transient = await sizeOf([roundId, 'c1', ''], model);
@@ -574,9 +606,7 @@ export function conformance(target: ConformanceTarget): void {
       it('are not sent for transactions that are not valid', async () => {
         const roundId = await newRound(1, '', '', '["a"]');
         const [one, two] = await Promise.all(
-          ['["b"]', '["c"]'].map((added) =>
-            client.contract.newProposal('ExtendRound', { arguments: [roundId, added] }).endorse(),
-          ),
+          ['["b"]', '["c"]'].map((added) => client.endorse('ExtendRound', [roundId, added])),
         );
         const first = await (await one?.submit())?.getStatus();
         const second = await (await two?.submit())?.getStatus();
@@ -771,7 +801,7 @@ export function conformance(target: ConformanceTarget): void {
 
       it('a transaction signed by another key is not ordered', async () => {
         const roundId = `r-${randomUUID()}`;
-        const endorsed = await client.contract.newProposal('NewRound', { arguments: [roundId, '1'] }).endorse();
+        const endorsed = await client.endorse('NewRound', [roundId, '1']);
         const signature = await strangerSigner()(endorsed.getDigest());
         const forged = client.gateway.newSignedTransaction(endorsed.getBytes(), signature);
         const error = await rejection(forged.submit());

@@ -3,10 +3,12 @@
  * given to Fabric's own `peer` command.
  */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 
 import { expect } from 'vitest';
 
+import type { ConnectionProfile } from '../../fabric-network/embedded/connection-profile.ts';
 import { programEnvironment } from '../../fabric-network/native/programs.ts';
 
 /** One `peer chaincode invoke` of the diary. */
@@ -100,4 +102,15 @@ export function invocation(args: readonly string[], ...more: string[]): string[]
 
 function contract(args: readonly string[]): string[] {
   return ['-C', 'channel2', '-n', 'fedfab', '-c', JSON.stringify({ Args: args })];
+}
+
+/** The arguments by which every peer of a network is asked for its endorsement, as the diary does; both networks' profiles. */
+export function allEndorsers(profilePath: string): string {
+  const { peers } = JSON.parse(readFileSync(profilePath, 'utf8')) as Pick<ConnectionProfile, 'peers'>;
+  expect(Object.keys(peers)).toHaveLength(4);
+  return Object.values(peers)
+    .map(
+      ({ url, tlsCACerts }) => `--peerAddresses ${url.replace('grpcs://', '')} --tlsRootCertFiles ${tlsCACerts.path}`,
+    )
+    .join(' ');
 }

@@ -1,15 +1,17 @@
 /**
- * The diary's very first line, by hand on a network that waits for it (`fabric:up --no-init`): until then the contract
- * refuses everything, in words that say what is missing. The cases follow one another on one network.
+ * The diary from its very first line on: on its full network, which waits for that line (`fabric:up --no-init`), all four
+ * peers asked, with Fabric's own command. Until then the contract refuses everything, in words that say what is missing.
+ * The cases follow one another on one network.
  */
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { NativeNetwork } from '../../fabric-network/native/network.ts';
-import { programPath, runProgram } from '../../fabric-network/native/programs.ts';
+import { programPath } from '../../fabric-network/native/programs.ts';
 import { temporaryDirectory } from '../processes.ts';
 import { readChain } from './chain.ts';
+import { PeerCommand, allEndorsers, diaryLines, diaryModel } from './diary-lines.ts';
 import { describeOnFabric } from './programs.ts';
 import { newClient } from './work.ts';
 import type { Client } from './work.ts';
@@ -17,22 +19,23 @@ import type { Client } from './work.ts';
 const START_MS = 120_000;
 
 describeOnFabric('the first call', (programs) => {
-  let directory: ReturnType<typeof temporaryDirectory>;
   let network: NativeNetwork;
   let by: Client;
+  const cleanups: (() => unknown)[] = [];
 
   beforeAll(async () => {
-    directory = temporaryDirectory('fabric-first');
+    const directory = temporaryDirectory('fabric-first');
+    cleanups.push(directory.remove);
     const dir = join(directory.path, 'fabric');
-    network = new NativeNetwork({ dir, profile: 'small', ports: 'free', initialize: false });
+    network = new NativeNetwork({ dir, profile: 'full', ports: 'free', initialize: false });
+    cleanups.push(() => network.down());
     await network.up();
     by = await newClient(network.profilePath);
+    cleanups.push(() => by.ledger.close());
   }, START_MS);
 
   afterAll(async () => {
-    await by.ledger.close();
-    await network.down();
-    directory.remove();
+    for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   }, START_MS);
 
   const round = { roundId: '0-1', run: 'r', roundIdx: 0, clients: ['1'] };
@@ -47,19 +50,18 @@ describeOnFabric('the first call', (programs) => {
     expect((await readChain(network.profilePath)).filter(({ chaincode }) => chaincode === 'fedfab')).toEqual([]);
   });
 
-  it('is made by the diary’s line, and then all others work', async () => {
-    const environment = await network.peerEnvironment({ org: 1, peer: 0 });
-    const { FABRIC_ORDERER_ARGS = '', FABRIC_ENDORSER_ARGS = '', ...env } = environment;
-    const call = JSON.stringify({ function: 'initialize', Args: ['Initializing chaincode'] });
-    const args = ['chaincode', 'invoke', '-C', 'channel2', '-n', 'fedfab', '--isInit', '-c', call, '--waitForEvent'];
-    const nodes = [...FABRIC_ORDERER_ARGS.split(' '), ...FABRIC_ENDORSER_ARGS.split(' ')];
-    await runProgram(programPath(programs, 'peer'), [...args, ...nodes], env);
+  it('is made by the diary’s line, and then all others work', { timeout: START_MS }, async () => {
+    const command = new PeerCommand(programPath(programs, 'peer'), {
+      ...(await network.peerEnvironment({ org: 1, peer: 0 })),
+      FABRIC_ENDORSER_ARGS: allEndorsers(network.profilePath),
+    });
+    await command.play(diaryLines);
+    expect(await command.query(['QueryGlobal', 'server', 's1'])).toBe(diaryModel);
     await by.ledger.newRound(round);
     const calls = (await readChain(network.profilePath)).filter(({ chaincode }) => chaincode === 'fedfab');
-    expect(calls.map(({ fn, code }) => [fn, code])).toEqual([
-      ['initialize', 0],
-      ['NewRound', 0],
-    ]);
+    expect(calls.map(({ fn, code }) => [fn, code])).toEqual(
+      [...diaryLines.map(({ args: [fn] }) => fn), 'NewRound'].map((fn) => [fn, 0]),
+    );
   });
 
   it('is not made again', { timeout: START_MS }, async () => {

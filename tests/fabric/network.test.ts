@@ -140,6 +140,7 @@ if (programs === null) {
       const running = pids(await another().status());
       expect((await another().down()).toSorted()).toEqual([...running.keys()].toSorted());
       expect(await another().down()).toEqual([]);
+      expect(pids(await another().status())).toEqual(new Map([...running.keys()].map((name) => [name, null])));
       for (const pid of running.values()) expect(() => process.kill(pid ?? 0, 0)).toThrow('ESRCH');
       await another().up();
       expect(await query('QueryWetherAllReceived', 'r1')).toBe('true');

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
+from fedml.core import Context
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 
 from .errors import FedfabError
@@ -14,6 +16,16 @@ class FedfabAggregator(FedMLAggregator):
 
     FedML's counts on ``client_num`` models, each under its client's place in ``client_id_list``.
     """
+
+    accuracy: float | None = None
+    """Of the latest global model on the server's test data, 0 to 1; None where it was not measured."""
+
+    def test_on_server_for_all_clients(self, round_idx: int) -> None:
+        """FedML's measure of the new global model, which it makes each ``frequency_of_the_test`` rounds."""
+        super().test_on_server_for_all_clients(round_idx)
+        # In other rounds FedML's context still has what was measured before.
+        measured = round_idx % self.args.frequency_of_the_test == 0 or round_idx == self.args.comm_round - 1
+        self.accuracy = accuracy_in(Context().get(Context.KEY_METRICS_ON_AGGREGATED_MODEL)) if measured else None
 
     def expect(self, count: int) -> None:
         """The next round's aggregation is over this many models."""
@@ -36,3 +48,12 @@ class FedfabAggregator(FedMLAggregator):
                 "a round on the chain has one global model: return an OrderedDict"
             )
         return result
+
+
+def accuracy_in(metrics: object) -> float | None:
+    """The first of FedML's metrics where it is an accuracy; a server aggregator may return what it likes."""
+    first = metrics[0] if isinstance(metrics, (tuple, list)) and metrics else metrics
+    if isinstance(first, bool) or not isinstance(first, numbers.Real):
+        return None
+    accuracy = float(first)
+    return accuracy if 0 <= accuracy <= 1 else None

@@ -182,11 +182,15 @@ class Coordinator:
         view: dict[str, Any] = self._expect(answer, "making the run known").json()
         return view
 
-    def put_global(self, data: bytes, media_type: str, round_id: str | None) -> Answer:
-        """Hand over the global model that ends a round, or, with None, the one that the run starts from."""
+    def put_global(self, data: bytes, media_type: str, round_id: str | None, accuracy: float | None = None) -> Answer:
+        """Hand over the global model that ends a round, or, with None, the one that the run starts from.
+
+        ``accuracy``: what the server measured of it, kept with the round.
+        """
         path = self._path("global") if round_id is None else self._path("rounds", round_id, "global")
         which = "the initial global model" if round_id is None else f"the global model of round {round_id}"
-        return self._ask(f"handing over {which}", "PUT", path, data=data, media_type=media_type)
+        params = None if accuracy is None or round_id is None else {"accuracy": repr(accuracy)}
+        return self._ask(f"handing over {which}", "PUT", path, data=data, media_type=media_type, params=params)
 
     def receipts(self, round_id: str) -> list[dict[str, Any]]:
         """The receipts of a round's models, as the chain has them."""

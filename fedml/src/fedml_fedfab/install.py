@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 from typing import Any, Callable
@@ -47,9 +48,9 @@ def install() -> None:
     _replace(server_initializer, "FedMLServerManager", FedfabServerManager)
     _replace(server_initializer, "FedMLAggregator", FedfabAggregator)
     _replace(client_initializer, "ClientMasterManager", FedfabClientMasterManager)
-    # These two read the settings first, and refuse what would not pass through the classes above.
-    _replace(cross_silo, "Client", cross_silo.Client)
-    _replace(cross_silo, "Server", cross_silo.Server)
+    # Whoever makes these has the settings read first, and hears of what would not pass through the classes above.
+    _read_first(cross_silo.Client)
+    _read_first(cross_silo.Server)
 
 
 def _replace(module: Any, name: str, ours: type[Any]) -> None:
@@ -57,6 +58,22 @@ def _replace(module: Any, name: str, ours: type[Any]) -> None:
     if hasattr(original, _MARK):
         return
     setattr(module, name, _chooser(original, ours))
+
+
+def _read_first(original: type[Any]) -> None:
+    """Have a class of FedML's read the settings before it begins. It stays a class, for those who derive from it."""
+    begin = original.__init__
+    if hasattr(begin, _MARK):
+        return
+    signature = inspect.signature(begin)
+
+    @functools.wraps(begin)
+    def read_and_begin(self: Any, *arguments: Any, **named: Any) -> None:
+        settings_of(signature.bind(self, *arguments, **named).arguments["args"])
+        begin(self, *arguments, **named)
+
+    setattr(read_and_begin, _MARK, begin)
+    original.__init__ = read_and_begin
 
 
 def _chooser(original: type[Any], ours: type[Any]) -> Callable[..., Any]:
@@ -68,8 +85,7 @@ def _chooser(original: type[Any], ours: type[Any]) -> Callable[..., Any]:
         settings = settings_of(args)
         if settings is None:
             return original(*arguments, **named)
-        if ours is not original:
-            _tell(settings, ours)
+        _tell(settings, ours)
         return ours(*arguments, **named)
 
     make.__name__ = original.__name__

@@ -137,6 +137,7 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
             and config.get("clientsPerRound") == int(self.args.client_num_per_round)
             and config.get("clients") in (None, [int(client) for client in self.client_real_ids])
             and config.get("serverId") == self.server_id
+            and config.get("mode", "admit") == "admit"
         )
 
     def _sections(self) -> dict[str, Any]:
@@ -151,7 +152,8 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
                 "client_num_per_round": int(args.client_num_per_round),
                 "comm_round": int(self.round_num),
             },
-            "fedfab_args": dict(self.settings.run_settings),
+            # Even where the coordinator only observes other runs.
+            "fedfab_args": {**self.settings.run_settings, "mode": "admit"},
         }
 
     def _begin_anew(self, view: Mapping[str, Any] | None, msg_params: Any) -> None:
@@ -159,6 +161,11 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
         if view is not None and round_view and (view.get("phase") == "finished" or round_view["round_idx"] != 0):
             # The coordinator's current round is one of a run before, until it has heard INIT.
             self._stale_round_id = str(round_view["round_id"])
+        if view is not None and view.get("phase") == "finished":
+            LOG.warning(
+                "run %s has ended before: this begins it anew. If this server was only started again, stop it",
+                self.args.run_id,
+            )
         super().handle_message_connection_ready(msg_params)
         self._tell_awaited()
 
@@ -284,7 +291,7 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
         return self._put_global(encoded, closed.round_id)
 
     def _put_global(self, encoded: EncodedModel, round_id: str | None) -> str:
-        answer = self._coordinator.put_global(encoded.data, encoded.media_type, round_id)
+        answer = self._coordinator.put_global(encoded.data, encoded.media_type, round_id, self.aggregator.accuracy)
         if answer.status in (200, 201):
             return encoded.digest
         if answer.code != "model_conflict":

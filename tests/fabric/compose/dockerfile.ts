@@ -59,7 +59,18 @@ export function readDockerfile(path: string): Image {
   };
 }
 
-const knownWords = new Set(['WORKDIR', 'USER', 'ENV', 'COPY', 'RUN', 'HEALTHCHECK', 'ENTRYPOINT', 'CMD', 'EXPOSE']);
+const knownWords = new Set([
+  'ARG',
+  'WORKDIR',
+  'USER',
+  'ENV',
+  'COPY',
+  'RUN',
+  'HEALTHCHECK',
+  'ENTRYPOINT',
+  'CMD',
+  'EXPOSE',
+]);
 
 function splitAt(text: string, separator: string): readonly [string, string] {
   const at = text.indexOf(separator);
