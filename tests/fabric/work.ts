@@ -63,9 +63,15 @@ export class Uploads {
   /** Opens the round and begins; any client name is accepted. */
   async start(atOnce: number): Promise<void> {
     await this.#ledger.invoke('NewRound', [this.roundId, '1000000']);
-    for (let worker = 0; worker < atOnce; worker += 1) this.#workers.push(this.#work());
+    for (let worker = 0; worker < atOnce; worker += 1) this.oneMore();
+  }
+
+  /** From now on one more at a time; its first upload is proposed at once. */
+  oneMore(): void {
+    const worker = this.#work();
+    this.#workers.push(worker);
     // Whoever does not wait for the end sees the failure there.
-    for (const worker of this.#workers) worker.catch(() => undefined);
+    worker.catch(() => undefined);
   }
 
   /** Resolves when this many more have been answered than now. */
