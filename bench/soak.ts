@@ -88,7 +88,8 @@ async function measured(
   { rounds, clients, killEvery }: Plan,
   signal: AbortSignal,
 ): Promise<SoakResult> {
-  const killer = killEvery === null ? null : new Killer(network, killEvery);
+  const lost = new AbortController();
+  const killer = killEvery === null ? null : new Killer(network, killEvery, (error) => lost.abort(error));
   const tookMs: number[] = [];
   let firstMemory: Promise<number> = Promise.resolve(NaN);
   const startedAt = new Date();
@@ -110,10 +111,10 @@ async function measured(
       if (round + 1 < rounds) killer?.onRounds(round + 1);
       if ((round + 1) % 25 === 0) console.error(progress(round + 1, rounds, tookMs, killer));
     },
-    signal,
+    signal: AbortSignal.any([signal, lost.signal]),
   }).then(
     () => null,
-    (error: unknown) => (signal.aborted ? 'stopped by hand' : String(error)),
+    (error: unknown) => (signal.aborted ? 'stopped by hand' : String(lost.signal.reason ?? error)),
   );
   const wholeMs = performance.now() - began;
   console.error('checking what is on the chain');

@@ -1,5 +1,6 @@
 /** From measurements to the tables, the bars and the picture. Pure. */
 import { chartSvg } from './chart.ts';
+import type { Bar } from './chart.ts';
 import { above, duration, median, table, times, volume } from './figures.ts';
 import type { Model } from './models.ts';
 import type { Measured, SideName } from './sides.ts';
@@ -22,6 +23,8 @@ export interface Result {
   readonly clients: number;
   readonly sizes: readonly SizeResult[];
   readonly spread: SpreadResult | null;
+  /** Sizes that are still to be measured, or never were. */
+  readonly missing?: readonly string[];
 }
 
 /** One of the aims, and whether it was met. */
@@ -72,8 +75,9 @@ export function ratioOf(
 
 /** All tables and the aims, as Markdown. */
 export function reportMarkdown(result: Result): string {
-  const { clients, sizes, spread } = result;
+  const { clients, sizes, spread, missing = [] } = result;
   return [
+    ...(missing.length === 0 ? [] : [`**Not finished**: without ${missing.join(', ')}.`]),
     `Each round: ${clients} clients, one model each. Of every row all columns carry the same parameters. **Text**: the model as a JSON string in an argument, which has the size of the row. **Same bytes**: that very text in the transient map. **float32**: the same parameters at 4 bytes each in the transient map.`,
     `The diary's scheme and the floor are bare fabric-gateway submits, without MQTT, HTTP or journal; ours is the whole product: READY, START, upload by HTTP, SEND, journalled, until the coordinator says that all is in. All clients are ready at once, so that the diary's barrier costs nothing here. The diary's network has its BatchTimeout 50ms and the sample's MaxMessageCount 10 and PreferredMaxBytes 512 KB, ours has MaxMessageCount 1.`,
     '### Upload phase, ms per model (median), and how many times faster than the diary’s scheme',
@@ -130,20 +134,28 @@ function atOnceTable(sizes: readonly SizeResult[]): string {
       model.size,
       String(all.reduce((sum, { asked }) => sum + asked, 0)),
       String(all.reduce((sum, { committed }) => sum + committed, 0)),
+      duration(median(all.map(({ ms }) => ms))),
       failuresText(all),
     ];
   });
-  return table(['model', 'uploads', 'committed', 'the others'], rows);
+  return table(['model', 'uploads', 'committed', 'a round took', 'the others'], rows);
 }
 
 function bytesTable(sizes: readonly SizeResult[]): string {
-  const head = ['model', 'diary’s scheme', ...ours.flatMap(({ name }) => [name, '×'])];
+  const head = [
+    'model',
+    'diary’s scheme',
+    'its layout, at once',
+    ...ours.flatMap(({ name }) => [name, '×', 'its floor']),
+  ];
   const rows = sizes.map((size) => [
     size.model.size,
     volume(medianOf(size, 'diary', wholeBytes)) + incomplete(size),
-    ...ours.flatMap(({ side }) => [
+    volume(medianOf(size, 'atOnce', wholeBytes)),
+    ...ours.flatMap(({ side, floor }) => [
       volume(medianOf(size, side, wholeBytes)),
       times(ratioOf(size, 'diary', side, perModelBytes)),
+      volume(medianOf(size, floor, wholeBytes)),
     ]),
   ]);
   return table(head, rows);
@@ -236,18 +248,21 @@ export function aimsOf({ sizes, spread, clients }: Result): readonly Aim[] {
   return [...faster, ...afterwards, ...overFloor('8 KB', 25), ...overFloor('150 KB', 10), ...smaller];
 }
 
+/** Null where nothing was committed, so that there is nothing to draw. */
+function bar(value: number, write: (value: number) => string, mark: { mark?: number } = {}): Bar | null {
+  return Number.isFinite(value) ? { value, label: write(value), ...mark } : null;
+}
+
 /** The picture of time and of bytes. */
 export function reportSvg({ sizes, clients }: Result, note: string): string {
   const panel = (of: (measured: Measured) => number, write: (value: number) => string, floors: boolean) =>
     sizes.map((size) => ({
       name: size.model.size,
       bars: [
-        { value: medianOf(size, 'diary', of), label: write(medianOf(size, 'diary', of)) },
-        ...ours.map(({ side, floor }) => ({
-          value: medianOf(size, side, of),
-          label: write(medianOf(size, side, of)),
-          ...(floors ? { mark: medianOf(size, floor, of) } : {}),
-        })),
+        bar(medianOf(size, 'diary', of), write),
+        ...ours.map(({ side, floor }) =>
+          bar(medianOf(size, side, of), write, floors ? { mark: medianOf(size, floor, of) } : {}),
+        ),
       ],
     }));
   return chartSvg({

@@ -1,12 +1,9 @@
 /** What a peer's own blocks say of the transactions in them. */
-import { codesOf, envelopesOf } from '../../fabric-network/embedded/block-format.ts';
-import { openEnvelope } from '../../fabric-network/embedded/protos.ts';
-import { common } from '@hyperledger/fabric-protos';
-
+import { metric } from '../../fabric-network/native/nodes.ts';
+import { transactionsOf } from '../../tests/fabric/chain.ts';
 import type { BenchNetwork } from '../fabric/network.ts';
 import { RawGateway } from '../fabric/raw-gateway.ts';
 import { validationName } from '../fabric/validation.ts';
-import { metric } from '../../fabric-network/native/nodes.ts';
 
 /** One peer's chain, counted. */
 export interface CountedChain {
@@ -14,6 +11,8 @@ export interface CountedChain {
   readonly blocks: number;
   /** Transactions that are not configuration, by the name of their validation code. */
   readonly codes: ReadonlyMap<string, number>;
+  /** AddModels that are VALID. */
+  readonly models: number;
 }
 
 /** Reads every block of every peer, whole, and counts the validation codes in its metadata. */
@@ -40,19 +39,21 @@ export async function countChains(network: BenchNetwork): Promise<readonly Count
 
 async function countChain(gateway: RawGateway, peer: string, height: number): Promise<CountedChain> {
   const codes = new Map<string, number>();
+  let models = 0;
   const blocks = await gateway.network.getBlockEvents({ startBlock: 0n });
   try {
     for await (const block of blocks) {
-      const names = codesOf(block);
-      for (const [index, envelope] of envelopesOf(block).entries()) {
-        if (openEnvelope(envelope).channelHeader.getType() !== common.HeaderType.ENDORSER_TRANSACTION) continue;
-        const name = validationName(names[index] ?? -1);
+      const number = block.getHeader()?.getNumber() ?? 0;
+      for (const { isConfig, fn, code } of transactionsOf(block, number)) {
+        if (isConfig) continue;
+        const name = validationName(code);
         codes.set(name, (codes.get(name) ?? 0) + 1);
+        if (fn === 'AddModel' && name === 'VALID') models += 1;
       }
-      if ((block.getHeader()?.getNumber() ?? 0) >= height - 1) break;
+      if (number >= height - 1) break;
     }
   } finally {
     blocks.close();
   }
-  return { peer, blocks: height, codes };
+  return { peer, blocks: height, codes, models };
 }

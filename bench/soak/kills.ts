@@ -27,10 +27,13 @@ export class Killer {
   #due = 0;
   #ended = false;
   #work: Promise<unknown> = Promise.resolve();
+  readonly #onFailure: (error: unknown) => void;
 
-  constructor(network: BenchNetwork, every: number) {
+  /** `onFailure`: a killed peer did not come back, and nothing more is killed. */
+  constructor(network: BenchNetwork, every: number, onFailure: (error: unknown) => void) {
     this.#network = network;
     this.#every = every;
+    this.#onFailure = onFailure;
     this.#peers = network.definition.organizations.flatMap(({ peers }) => peers.map(({ name }) => name));
   }
 
@@ -42,12 +45,15 @@ export class Killer {
     this.#due += 1;
     // Not always at the same point of a round.
     const laterMs = (this.#due * 83) % 400;
-    this.#work = this.#work.then(() => this.#kill(peer, laterMs));
-    // It is awaited in `end`; a failure must not count as unhandled until then.
-    this.#work.catch(() => undefined);
+    this.#work = this.#work
+      .then(() => this.#kill(peer, laterMs))
+      .catch((error: unknown) => {
+        this.#ended = true;
+        this.#onFailure(error);
+      });
   }
 
-  /** No more kills. Resolves when every killed peer is back; rejects when one did not come back. */
+  /** No more kills. Resolves when every killed peer is back, or has been reported as lost. */
   async end(): Promise<void> {
     this.#ended = true;
     await this.#work;

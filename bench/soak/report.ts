@@ -23,6 +23,8 @@ export interface SoakResult {
     readonly peer: string;
     readonly blocks: number;
     readonly codes: ReadonlyMap<string, number>;
+    /** AddModels that are VALID: one for each model, where nothing was written twice. */
+    readonly models: number;
   }[];
   /** Lines of the coordinator's log that name an MVCC conflict. */
   readonly conflictsLogged: number;
@@ -47,15 +49,34 @@ export function conflictsOf({ chains }: Pick<SoakResult, 'chains'>): number {
 /** Why the result is not what it should be; empty when all is well. */
 export function faultsOf(result: SoakResult): readonly string[] {
   const models = result.rounds * result.clients;
+  const { kills, chains } = result;
+  const due = dueKills(result);
   const found = [
     [result.failure !== null, `the federation ended early: ${result.failure ?? ''}`],
     [result.complete < result.rounds, `${result.complete} of ${result.rounds} rounds are complete`],
     [result.receiptsRight < models, `${result.receiptsRight} of ${models} models are on the chain byte for byte`],
     [result.globals < result.rounds, `${result.globals} of ${result.rounds} global models are on the chain`],
     [conflictsOf(result) > 0, `${conflictsOf(result)} MVCC conflicts`],
-    [result.chains.length === 0, 'no peer’s blocks could be read'],
+    [result.receipts > models, `${result.receipts} receipts for ${models} models`],
+    [result.conflictsLogged > 0, `${result.conflictsLogged} MVCC conflicts in the coordinator’s log`],
+    [kills.length < due, `${kills.length} of ${due} kills happened`],
+    [chains.length === 0, 'no peer’s blocks could be read'],
+    [new Set(chains.map(countsOf)).size > 1, 'the peers’ blocks do not agree'],
+    ...chains.map((chain) => {
+      const words = `${chain.models} valid AddModels for ${models} models in the blocks of ${chain.peer}`;
+      return [chain.models !== models, words] as const;
+    }),
   ] as const;
   return found.flatMap(([wrong, words]) => (wrong ? [words] : []));
+}
+
+/** How many kills a soak that went to its end has had. After the last round there is none. */
+function dueKills({ rounds, killEvery }: Pick<SoakResult, 'rounds' | 'killEvery'>): number {
+  return killEvery === null ? 0 : Math.floor((rounds - 1) / killEvery);
+}
+
+function countsOf({ blocks, codes }: SoakResult['chains'][number]): string {
+  return JSON.stringify([blocks, [...codes].toSorted()]);
 }
 
 /** Heading of a soak's section: the same soak done again takes the place of the earlier one. */
@@ -93,10 +114,11 @@ export function soakMarkdown(result: SoakResult, environment: string): string {
     table(['what', 'found'], rows),
     'Validation codes of all transactions (the contract’s and its deployment’s), as the metadata of each peer’s blocks has them:',
     table(
-      ['peer', 'blocks', 'transactions'],
-      chains.map(({ peer, blocks, codes }) => [
+      ['peer', 'blocks', 'valid AddModels', 'transactions'],
+      chains.map(({ peer, blocks, codes, models }) => [
         peer,
         String(blocks),
+        String(models),
         [...codes].map(([name, n]) => `${name} ${n}`).join(', '),
       ]),
     ),

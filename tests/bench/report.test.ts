@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { chartSvg, decadesOf } from '../../bench/fabric/chart.ts';
 import { above, duration, median, volume } from '../../bench/fabric/figures.ts';
 import { bytesOf, modelOf } from '../../bench/fabric/models.ts';
-import { aimsOf, ratioOf, reportMarkdown } from '../../bench/fabric/report.ts';
+import { aimsOf, ratioOf, reportMarkdown, reportSvg } from '../../bench/fabric/report.ts';
 import { sideNames } from '../../bench/fabric/sides.ts';
 import type { Measured, SideName } from '../../bench/fabric/sides.ts';
 import { faultsOf, soakHeading, soakMarkdown, withSection } from '../../bench/soak/report.ts';
@@ -107,6 +107,13 @@ describe('the report', () => {
     expect(text).toContain('| 150 KB | 7000 | 1 | 300 ms (4 of 10 models, then refused) | 10 ms | 30.0 × |');
     expect(text).toContain('- 150 KB: 1 × too \\| large');
   });
+
+  it('says what is missing, and draws nothing where nothing was committed', () => {
+    const turns = [turn({ diary: measured(300, 9000, 0) })];
+    const result = { clients: 10, sizes: [{ model, turns }], spread: null, missing: ['2MB', '20MB'] };
+    expect(reportMarkdown(result)).toContain('**Not finished**: without 2MB, 20MB.');
+    expect(reportSvg(result, '')).not.toMatch(/NaN|Infinity/);
+  });
 });
 
 describe('the chart', () => {
@@ -154,7 +161,7 @@ describe('a soak', () => {
     receipts: 4,
     receiptsRight: 4,
     globals: 2,
-    chains: [{ peer: 'a', blocks: 1, codes: new Map([['VALID', 3]]) }],
+    chains: [{ peer: 'a', blocks: 1, codes: new Map([['VALID', 9]]), models: 4 }],
     conflictsLogged: 0,
     warnings: new Map(),
     retries: new Map(),
@@ -173,7 +180,26 @@ describe('a soak', () => {
     [{ globals: 1 }, '1 of 2 global models are on the chain'],
     [{ failure: 'why' }, 'the federation ended early: why'],
     [{ chains: [] }, 'no peer’s blocks could be read'],
-    [{ chains: [{ peer: 'a', blocks: 1, codes: new Map([['MVCC_READ_CONFLICT', 2]]) }] }, '2 MVCC conflicts'],
+    [
+      { chains: [{ peer: 'a', blocks: 1, codes: new Map([['MVCC_READ_CONFLICT', 2]]), models: 4 }] },
+      '2 MVCC conflicts',
+    ],
+    [{ receipts: 5 }, '5 receipts for 4 models'],
+    [{ conflictsLogged: 1 }, '1 MVCC conflicts in the coordinator’s log'],
+    [{ rounds: 2, killEvery: 1 }, '0 of 1 kills happened'],
+    [
+      { chains: [{ peer: 'a', blocks: 1, codes: new Map(), models: 5 }] },
+      '5 valid AddModels for 4 models in the blocks of a',
+    ],
+    [
+      {
+        chains: [
+          { peer: 'a', blocks: 1, codes: new Map(), models: 4 },
+          { peer: 'b', blocks: 2, codes: new Map(), models: 4 },
+        ],
+      },
+      'the peers’ blocks do not agree',
+    ],
   ])('is not well with %o', (change, fault) => {
     expect(faultsOf({ ...well, ...change })).toEqual([fault]);
   });

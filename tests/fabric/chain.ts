@@ -54,7 +54,8 @@ async function heightOf(client: FabricClient): Promise<number> {
   return common.BlockchainInfo.deserializeBinary(info).getHeight();
 }
 
-function transactionsOf(block: common.Block, number: number): ChainTransaction[] {
+/** The transactions of one block. */
+export function transactionsOf(block: common.Block, number: number): ChainTransaction[] {
   const codes = block.getMetadata()?.getMetadataList_asU8()[common.BlockMetadataIndex.TRANSACTIONS_FILTER] ?? [];
   return (block.getData()?.getDataList_asU8() ?? []).map((bytes, index) => {
     const payload = common.Payload.deserializeBinary(common.Envelope.deserializeBinary(bytes).getPayload_asU8());
