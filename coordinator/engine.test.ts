@@ -110,6 +110,14 @@ function newEngine(over: Partial<EngineOptions> = {}): Engine {
 
 const init = (client: number): Event => ({ type: 'Init', at: now, client, nonce: '42' });
 const ready = (client: number): Event => ({ type: 'Ready', at: now, client });
+const stored = (clientId: string): Event => ({
+  type: 'ModelStored',
+  at: now,
+  roundId: '042',
+  client: Number(clientId),
+  receipt: receiptOf(clientId),
+});
+const stepsSeen = (): unknown[] => journal.steps(0, 100).map(({ step }) => step);
 
 async function openRound(engine: Engine): Promise<void> {
   await Promise.all([
@@ -189,7 +197,7 @@ test('a refusal of the contract is told to the core and not repeated', async () 
     engine.dispatch('a', init(2)),
   ]);
   await vi.waitFor(() =>
-    expect(journal.steps(0, 100).map(({ step }) => step)).toContainEqual(
+    expect(stepsSeen()).toContainEqual(
       expect.objectContaining({ step: 'ledger-refused', op: 'newRound', code: 'round_conflict' }),
     ),
   );
@@ -260,11 +268,50 @@ test('a model that reached the chain while nobody listened counts', async () => 
   const second = newEngine({ ledger: fakeLedger({ receipts: () => Promise.resolve([receiptOf('2')]) }) });
   second.recover();
   second.resume();
-  await vi.waitFor(() =>
-    expect(journal.steps(0, 100).map(({ step }) => step)).toContainEqual(
-      expect.objectContaining({ step: 'sent', client: 2 }),
-    ),
-  );
+  await vi.waitFor(() => expect(stepsSeen()).toContainEqual(expect.objectContaining({ step: 'sent', client: 2 })));
+});
+
+test('only what the ledger would tell again is written without waiting for the disk', async () => {
+  const append = vi.spyOn(journal, 'append');
+  const engine = newEngine();
+  await openRound(engine);
+  await engine.dispatch('a', ready(1));
+  await engine.dispatch('a', stored('1'));
+  // Together with a message, whose sender will not say it again, it is waited for.
+  await Promise.all([engine.dispatch('a', { type: 'Send', at: now, client: 1 }), engine.dispatch('a', stored('2'))]);
+  expect(append.mock.calls.map(([entries, how]) => [entries.map(({ event }) => event.type), how?.retold])).toEqual([
+    [['RunDefined', 'Init', 'Init'], false],
+    [['RoundOpened'], true],
+    [['Ready'], false],
+    [['ModelStored'], true],
+    [['Send', 'ModelStored'], false],
+  ]);
+});
+
+test('answers of the ledger that a power cut took are asked for again', async () => {
+  const first = newEngine();
+  const append = journal.append.bind(journal);
+  vi.spyOn(journal, 'append').mockImplementation((entries, how) => (how?.retold === true ? [] : append(entries, how)));
+  await openRound(first);
+  await first.stop();
+  vi.restoreAllMocks();
+  const second = newEngine();
+  second.recover();
+  expect(phase(second)).toBe('opening');
+  second.resume();
+  await vi.waitFor(() => expect(phase(second)).toBe('open'));
+  await second.dispatch('a', ready(1));
+  vi.spyOn(journal, 'append').mockImplementation((entries, how) => (how?.retold === true ? [] : append(entries, how)));
+  await second.dispatch('a', stored('1'));
+  await second.stop();
+  vi.restoreAllMocks();
+  starts = [];
+
+  const third = newEngine({ ledger: fakeLedger({ receipts: () => Promise.resolve([receiptOf('1')]) }) });
+  third.recover();
+  third.resume();
+  await vi.waitFor(() => expect(stepsSeen()).toContainEqual(expect.objectContaining({ step: 'stored', client: 1 })));
+  expect(starts).toMatchObject([{ client: 1, grant: 1 }]);
 });
 
 test('a long history is replayed from its snapshot', async () => {

@@ -8,7 +8,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 
-import { currentRound, freeze, initialState, nextDeadline, outstanding, step, thaw, viewRun } from './core/run.ts';
+import {
+  currentRound,
+  freeze,
+  initialState,
+  isRetold,
+  nextDeadline,
+  outstanding,
+  step,
+  thaw,
+  viewRun,
+} from './core/run.ts';
 import type { RoundState, RunState } from './core/run.ts';
 import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
@@ -212,7 +222,8 @@ export class Engine {
   #keep(batch: readonly Pending[]): readonly Stepped[] {
     const { stepped, states } = this.#stepAll(batch);
     const entries = stepped.filter(({ matters }) => matters);
-    if (entries.length > 0) this.#options.journal.append(entries);
+    const retold = entries.every(({ event }) => isRetold(event));
+    if (entries.length > 0) this.#options.journal.append(entries, { retold });
     for (const [run, state] of states) this.#settle(run, state, entries.filter((one) => one.run === run).length);
     // Not before: the event that makes a model dispensable must be in the journal.
     if (entries.some(({ event }) => event.type === 'GlobalStored' || event.type === 'LedgerRefused')) this.#tidyBlobs();

@@ -61,6 +61,15 @@ describe('events', () => {
     expect(journal.history('a').events).toEqual([tick(1)]);
   });
 
+  test('that the ledger tells again outlive the process too, in their order', () => {
+    journal.append([entry('a', 1)], { retold: true });
+    journal.append([entry('a', 2)]);
+    journal.append([entry('a', 3)], { retold: true });
+    journal.close();
+    journal = openJournal(path);
+    expect(journal.history('a').events).toEqual([tick(1), tick(2), tick(3)]);
+  });
+
   test('before a snapshot are not replayed', () => {
     journal.append([entry('a', 1)]);
     journal.snapshot('a', { seen: 1 });

@@ -1,7 +1,11 @@
 /**
- * The coordinator's memory: one SQLite file that only one process may hold. Every event is in it, fsynced, before
- * anything follows from it; beside the events are the snapshots that shorten the replay, the steps and rounds that people
- * look back on, and what the ledger client needs to know after a crash.
+ * The coordinator's memory: one SQLite file that only one process may hold. Every event is in it before anything follows
+ * from it; beside the events are the snapshots that shorten the replay, the steps and rounds that people look back on, and
+ * what the ledger client needs to know after a crash.
+ *
+ * A write outlives the process when it returns. It outlives a power cut, too, unless the ledger would tell the same again:
+ * that is not fsynced by itself, but with the next write that is (in a write-ahead log what comes later is never kept
+ * without what came before).
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync } from 'node:fs';
@@ -88,7 +92,7 @@ function describe(cause: unknown): string {
     : message;
 }
 
-/** See `openJournal`. All methods are synchronous; those that write are durable when they return. */
+/** See `openJournal`, and the file's docstring on what a write outlives. All methods are synchronous. */
 export class Journal implements TransactionLog {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
@@ -119,10 +123,14 @@ export class Journal implements TransactionLog {
     };
   }
 
-  /** Writes all entries or none; returns the steps with their ids. One fsync for all of them. */
-  append(entries: readonly Entry[]): readonly StoredStep[] {
+  /**
+   * Writes all entries or none; returns the steps with their ids. One fsync for all of them, or none where `retold` says
+   * that the ledger tells all of it again.
+   */
+  append(entries: readonly Entry[], { retold = false } = {}): readonly StoredStep[] {
     const stored: StoredStep[] = [];
-    this.#transaction(() => {
+    const write = retold ? this.#unsynced.bind(this) : this.#transaction.bind(this);
+    write(() => {
       const addEvent = this.#prepare('INSERT INTO events (run, event) VALUES (?, ?)');
       const addStep = this.#prepare('INSERT INTO steps (run, step) VALUES (?, ?)');
       for (const entry of entries) {
@@ -237,8 +245,12 @@ export class Journal implements TransactionLog {
     };
   }
 
+  /**
+   * Without an fsync: after a power cut the same work is done by another transaction, and the contract writes what it has
+   * under a key only once (see `Submitter`, on transactions whose bytes were not kept).
+   */
   begin(tx: { txId: string; purpose: string; signed: Uint8Array | null }): void {
-    this.#transaction(() => {
+    this.#unsynced(() => {
       this.#prepare('INSERT OR REPLACE INTO transactions (tx_id, purpose, signed) VALUES (?, ?, ?)').run(
         tx.txId,
         tx.purpose,
@@ -307,6 +319,16 @@ export class Journal implements TransactionLog {
     }
     this.#settled.clear();
     this.#checkpoints.clear();
+  }
+
+  /** SQLite under WAL: NORMAL does not wait for the disk at a commit, and the next FULL one waits for both. */
+  #unsynced(work: () => void): void {
+    this.#db.exec('PRAGMA synchronous = NORMAL');
+    try {
+      this.#transaction(work);
+    } finally {
+      this.#db.exec('PRAGMA synchronous = FULL');
+    }
   }
 
   #transaction(work: () => void): void {

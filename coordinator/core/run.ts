@@ -88,6 +88,20 @@ export function outstanding(state: RunState, at: number): readonly Effect[] {
   return [...owed, ...outstandingOf(round), ...models, ...owedBy(own), ...again(round, at)];
 }
 
+/** An answer of the ledger that comes again, by `outstanding` and the contract's own events, when nobody remembers it. */
+export function isRetold({ type }: Event): boolean {
+  return retold.includes(type);
+}
+
+const retold: readonly Event['type'][] = [
+  'RoundOpened',
+  'RoundExtended',
+  'RoundClosed',
+  'ModelStored',
+  'ModelMissing',
+  'GlobalStored',
+];
+
 function* owedBy(round: EndedRound): Iterable<Effect> {
   if (round.requested.length > 0) {
     yield { type: 'newRound', roundId: round.id, roundIdx: round.idx, clients: round.requested };
