@@ -50,8 +50,9 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'faults',
-          include: ['tests/faults/**/*.test.ts'],
-          env: { TEST_KILLS: '200', TEST_NETWORK_KILLS: '50' },
+          // The fuzzer is in `unit` as well, with fewer cases.
+          include: ['tests/faults/**/*.test.ts', 'tests/break-in/fuzz.test.ts'],
+          env: { TEST_KILLS: '200', TEST_NETWORK_KILLS: '50', TEST_FUZZ: '10000' },
         },
       },
     ],
