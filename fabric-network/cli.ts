@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** `npm run fabric:up` and its like: the diary's network on Fabric's own programs. Exit codes: 0 done, 1 failed, 2 not understood. */
+import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 
 import { Command, Option } from 'commander';
@@ -7,10 +8,12 @@ import { Command, Option } from 'commander';
 import { ComposeNetwork, composeProfiles } from './compose/network.ts';
 import type { ComposeProfile } from './compose/network.ts';
 import type { Log } from './embedded/log.ts';
+import { blankWarning } from './embedded/peer-environment.ts';
 import { profileNames } from './native/definition.ts';
 import type { ProfileName } from './native/definition.ts';
 import { NativeNetwork } from './native/network.ts';
 import type { NetworkStatus, NodeStatus } from './native/network.ts';
+import { defaultNetworkDir } from './native/place.ts';
 
 interface Flags {
   readonly dir: string;
@@ -24,8 +27,6 @@ interface Flags {
   readonly org?: string;
   readonly peer?: string;
 }
-
-const defaultDir = 'fedfab-data/fabric';
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -72,6 +73,8 @@ async function status(flags: Flags): Promise<void> {
 
 async function env(flags: Flags): Promise<void> {
   const settings = await open(flags).peerEnvironment({ org: Number(flags.org), peer: Number(flags.peer) });
+  const warning = blankWarning(settings);
+  if (warning !== null) process.stderr.write(`${warning}\n`);
   for (const [name, value] of Object.entries(settings)) print(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
 }
 
@@ -80,9 +83,12 @@ async function down(flags: Flags): Promise<void> {
   const stopped = await network.down();
   print(stopped.length === 0 ? 'Nothing of this network was running.' : `Stopped: ${stopped.join(', ')}.`);
   if (flags.wipe !== true) return;
-  print(
-    (await network.wipe()) ? `Deleted: ${flags.dir}.` : `There is no network in ${flags.dir}: nothing was deleted.`,
-  );
+  print(await wiped(network, flags.dir));
+}
+
+async function wiped(network: NativeNetwork, dir: string): Promise<string> {
+  if (!(await network.wipe())) return `There is no network in ${dir}: nothing was deleted.`;
+  return existsSync(dir) ? `Deleted: the network in ${dir}; what else is there was left.` : `Deleted: ${dir}.`;
 }
 
 function statusText({ definition, nodes, sequence, profilePath }: NetworkStatus): string {
@@ -146,7 +152,7 @@ function newProgram(): Command {
     program
       .command(name)
       .description(summary)
-      .option('-d, --dir <folder>', 'where the network keeps everything', defaultDir)
+      .option('-d, --dir <folder>', 'where the network keeps everything', defaultNetworkDir)
       .action(run);
   command('up', 'bring the network up, or what of it is down; at the first time make it and deploy the contract', up)
     .addOption(new Option('-p, --profile <size>', 'its size (default: "full")').choices(profileNames))

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { InvalidArgumentError, type Command } from 'commander';
 
 import { ORDERER, startNetwork, type Network } from '../../fabric-network/embedded/network.ts';
-import { peerEnvironment, type PeerChoice } from '../../fabric-network/embedded/peer-environment.ts';
+import { blankWarning, peerEnvironment, type PeerChoice } from '../../fabric-network/embedded/peer-environment.ts';
 import { FedfabError } from '../errors.ts';
 import { newLogger } from '../log.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
@@ -95,6 +95,10 @@ function printPeerEnvironment(options: Options, cli: Cli): void {
   if (options['json'] === true) {
     cli.out(JSON.stringify(settings, null, 2));
     return;
+  }
+  const warning = blankWarning(settings);
+  if (warning !== null) {
+    cli.note(warning);
   }
   for (const [name, value] of Object.entries(settings)) {
     cli.out(`export ${name}='${value.replaceAll("'", "'\\''")}'`);

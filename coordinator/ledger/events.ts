@@ -108,7 +108,9 @@ class EventStream {
   async next(): Promise<ChaincodeEvent | null> {
     try {
       const next = await this.#iterator?.next();
-      return next === undefined || next.done === true || this.#signal.aborted ? null : next.value;
+      if (next === undefined || next.done === true || this.#signal.aborted) return null;
+      this.#peer.eventArrived(Number(next.value.blockNumber));
+      return next.value;
     } catch (error) {
       if (this.#signal.aborted) return null;
       throw error;

@@ -62,12 +62,12 @@ const soon = { timeout: 20_000 };
 const inVain = { lookUpMs: 150 };
 
 async function newLedger(
-  options: { peers?: ScriptedGateway[]; attempts?: number; deadlines?: Partial<Deadlines> } = {},
+  options: { peers?: ScriptedGateway[]; attempts?: number; deadlines?: Partial<Deadlines>; level?: string } = {},
 ): Promise<Ledger> {
-  const { peers = [gateway], attempts = 8 } = options;
+  const { peers = [gateway], attempts = 8, level = 'info' } = options;
   const ledger = await connectLedger({
     profile: readProfile(identity.profile(peers.map((peer) => peer.url))),
-    log: pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line) as (typeof said)[number]) }),
+    log: pino({ level }, { write: (line) => void said.push(JSON.parse(line) as (typeof said)[number]) }),
     transactions,
     // Longer than a busy machine takes to answer.
     deadlines: { healthMs: 1_000, ...options.deadlines },
@@ -762,6 +762,34 @@ describe('events', () => {
     const events = ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal);
     expect(await take(events, 1)).toEqual(['1:a']);
     expect(second.count('events')).toBe(1);
+  });
+
+  test('asked for in vain do not make a peer well that is down', async () => {
+    const ledger = await newLedger({ level: 'debug', deadlines: { recoverMs: 20 } });
+    gateway.stop();
+    const taking = take(ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal), 1);
+    await expect.poll(() => saidOf(/events broke off/).length, soon).toBeGreaterThan(5);
+    const left = 'gateway peer fails and is left aside until it is well again';
+    expect(saidOf(/gateway peer/)).toEqual([left]);
+    await gateway.start();
+    gateway.chain.emit(event('a'));
+    expect(await taking).toEqual(['1:a']);
+    await expect.poll(() => saidOf(/gateway peer/), soon).toEqual([left, 'gateway peer is well again']);
+  });
+
+  test('of old blocks do not make a peer well that lags behind', async () => {
+    const [ahead, lagging] = [await newGateway(), gateway];
+    lagging.chain.emit(event('a'));
+    ahead.chain.emit(event('a'));
+    const ledger = await newLedger({ peers: [ahead, lagging], deadlines: { lagMs: 50, healthMs: 50 } });
+    await ledger.closeRound('0-77');
+    ahead.stop();
+    await expect(ledger.round('0-77')).rejects.toMatchObject({ code: 'ledger_unavailable' });
+    const left = saidOf(/left aside/);
+    expect(left).toHaveLength(2);
+    const events = ledger.events(newCheckpoint({ block: 1, txId: '' }), new AbortController().signal);
+    expect(await take(events, 1)).toEqual(['1:a']);
+    expect(saidOf(/gateway peer is well/)).toEqual([]);
   });
 
   test.each([

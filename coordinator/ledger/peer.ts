@@ -256,14 +256,24 @@ export class GatewayPeer {
     return { code, block };
   }
 
-  /** Events of the chaincode from a block on, after a transaction in it unless `txId` is empty; `null`: the next block. */
+  /**
+   * Events of the chaincode from a block on, after a transaction in it unless `txId` is empty; `null`: the next block. The
+   * stream is there before the peer has answered: of its health only `eventArrived` and `eventsFailed` tell.
+   */
   async events(after: { block: number; txId: string } | null): Promise<CloseableAsyncIterable<ChaincodeEvent>> {
     const network = this.#gateway.getNetwork(this.#options.channel);
     const checkpoint = {
       getBlockNumber: () => (after === null ? undefined : BigInt(after.block)),
       getTransactionId: () => (after === null || after.txId === '' ? undefined : after.txId),
     };
-    return this.#call('evaluate', () => network.getChaincodeEvents(this.#options.chaincode, { checkpoint }));
+    this.#refuseWhenClosed('evaluate');
+    return network.getChaincodeEvents(this.#options.chaincode, { checkpoint });
+  }
+
+  /** Takes note of an event of this block: a peer that has all that is known to be on the chain is well. */
+  eventArrived(block: number): void {
+    this.#block = Math.max(this.#block, block);
+    if (block >= (this.#options.horizon.newest?.block ?? 0)) this.#hasAnswered();
   }
 
   /** Number of the newest block, by Fabric's Deliver service. */
@@ -354,18 +364,25 @@ export class GatewayPeer {
   }
 
   async #call<T>(stage: Stage, run: () => Promise<T>): Promise<T> {
-    if (this.#closing.signal.aborted) {
-      const failure = { stage, status: status.CANCELLED, message: closedMessage, details: [] };
-      throw new CallFailed(this.name, failure, undefined);
-    }
+    this.#refuseWhenClosed(stage);
     try {
       const result = await this.#heartbeat.watch(run());
-      this.#failures = 0;
-      this.#isWell();
+      this.#hasAnswered();
       return result;
     } catch (error) {
       throw (await this.#failed(stage, error)) ?? error;
     }
+  }
+
+  #refuseWhenClosed(stage: Stage): void {
+    if (!this.#closing.signal.aborted) return;
+    const failure = { stage, status: status.CANCELLED, message: closedMessage, details: [] };
+    throw new CallFailed(this.name, failure, undefined);
+  }
+
+  #hasAnswered(): void {
+    this.#failures = 0;
+    this.#isWell();
   }
 
   async #failed(stage: Stage, error: unknown): Promise<CallFailed | null> {

@@ -59,6 +59,13 @@ export function peerEnvironment({ dir, org, peer }: PeerChoice): Readonly<Record
   };
 }
 
+/** Why a shell that takes these variables apart at blanks would go wrong, in one sentence; null where it would not. */
+export function blankWarning(settings: Readonly<Record<string, string>>): string | null {
+  // All paths are in the one folder.
+  if (!/\s/.test(settings['CORE_PEER_MSPCONFIGPATH'] ?? '')) return null;
+  return "The network's folder has a blank in its path, at which a shell would take FABRIC_ORDERER_ARGS and FABRIC_ENDORSER_ARGS apart: write those arguments out, each path in quotes, or keep the network in a folder without blanks.";
+}
+
 function readProfile(dir: string): ConnectionProfile {
   const path = join(dir, 'connection.json');
   if (!existsSync(path)) {

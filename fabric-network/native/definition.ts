@@ -142,6 +142,13 @@ export function portsOf({ orderers, organizations }: NetworkDefinition): readonl
   ];
 }
 
+/** Whether a network is on the diary's ports, all of it. */
+export function hasDiaryPorts(definition: NetworkDefinition): boolean {
+  const diary = portsOf(defineNetwork({ profile: definition.profile }));
+  const ports = portsOf(definition);
+  return ports.length === diary.length && ports.every((port, index) => port === diary[index]);
+}
+
 /** The same network on other ports, by a map from the ports that it has. */
 export function movePorts(definition: NetworkDefinition, moved: ReadonlyMap<number, number>): NetworkDefinition {
   const to = (port: number): number => moved.get(port) ?? port;

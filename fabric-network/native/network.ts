@@ -3,7 +3,7 @@
  * tells how it is, and takes it down. Everything it has lies in one folder; each step is done only where it has not been
  * done, so that `up` also mends a network that is half up, and takes up what a crash broke off.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,7 +14,7 @@ import { gatewaysReady, height, heightsAgree, joinOrderers, joinPeers, profileOf
 import type { WaitForNode } from './assemble.ts';
 import { openGenesisBlock } from './channel.ts';
 import { openMaterial } from './crypto.ts';
-import { defineNetwork } from './definition.ts';
+import { defineNetwork, hasDiaryPorts } from './definition.ts';
 import type {
   BatchDefinition,
   NetworkDefinition,
@@ -49,7 +49,20 @@ import { profileFile } from './site.ts';
 import type { Site } from './site.ts';
 import { waitFor } from './wait.ts';
 
+/** What a network is, and the sign that a folder has one. */
+const recordFile = 'network.json';
+
+/** What a network keeps in its folder. */
+function ownEntries({ channel }: NetworkDefinition): readonly string[] {
+  const files = [recordFile, profileFile, 'configtx.yaml', `${channel}.block`];
+  return [...files.flatMap((name) => [name, `${name}.new`]), 'crypto', 'nodes', 'packages', 'run', 'logs'];
+}
+
 const ownChaincode = fileURLToPath(new URL('../../chaincode', import.meta.url));
+
+const otherwise = 'name another folder, or remove this one with `fabric:down --wipe`.';
+
+const portWords = { diary: "the diary's ports", free: 'free ports' } as const;
 
 /** Which network, and where. */
 export interface NativeOptions {
@@ -57,7 +70,7 @@ export interface NativeOptions {
   readonly dir: string;
   /** The size of a new network; `full` unless given. A network that is there keeps its size, and must be of this one. */
   readonly profile?: ProfileName;
-  /** Ports of a new network: the diary's unless given, or any that are free. */
+  /** Ports of a new network: the diary's unless given, or any that are free. A network that is there keeps its ports. */
   readonly ports?: 'diary' | 'free';
   /** How a new network cuts its blocks. */
   readonly batch?: Partial<BatchDefinition>;
@@ -130,7 +143,7 @@ export class NativeNetwork {
     await this.#startPeers(site, block);
     const sequence = await committedSequence(site);
     if (sequence === 0) await this.#deploy(site, 1);
-    else await this.#startServices(site, sequence);
+    else await this.#serve(site, sequence);
     await this.#ready(site);
     writeWhole(this.profilePath, profileOf(site, hostOf));
   }
@@ -163,20 +176,25 @@ export class NativeNetwork {
   /** Stops what was started here, and nothing else; the names of what ran. */
   async down(): Promise<readonly string[]> {
     const names = this.#processes.names();
-    const isService = (name: string): boolean => name.startsWith(servicePrefix);
     // Clients of a service go before it: first the peers and orderers, then the chaincodes.
     const nodes = await this.#stop(names.filter((name) => !isService(name)));
     return [...nodes, ...(await this.#stop(names.filter(isService)))];
   }
 
   /**
-   * Stops everything and deletes the folder with the ledger. False, and nothing is deleted, when it has no network of
-   * ours: the folder may have been mistyped.
+   * Stops everything and deletes what the network keeps, the ledger too; the folder as well, unless there is something
+   * in it that is not the network's. False, and nothing is deleted, when it has no network of ours: the folder may have
+   * been mistyped.
    */
   async wipe(): Promise<boolean> {
     await this.down();
     if (!existsSync(this.#recordPath)) return false;
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+    const own = ownEntries(this.#record().definition);
+    // The record last: a wipe that breaks off can be repeated.
+    for (const name of [...own.filter((entry) => entry !== recordFile), recordFile]) {
+      rmSync(join(this.dir, name), { recursive: true, force: true, maxRetries: 5 });
+    }
+    if (readdirSync(this.dir).length === 0) rmdirSync(this.dir);
     return true;
   }
 
@@ -217,13 +235,18 @@ export class NativeNetwork {
     return this.#processes.names();
   }
 
+  /** The id of one of them; null when it does not run. */
+  processId(name: string): number | null {
+    return this.#processes.pid(name);
+  }
+
   async #stop(names: readonly string[]): Promise<readonly string[]> {
     const ran = await Promise.all(names.map((name) => this.#processes.stop(name)));
     return names.filter((_, index) => ran[index]);
   }
 
   get #recordPath(): string {
-    return join(this.dir, 'network.json');
+    return join(this.dir, recordFile);
   }
 
   /** What the network is, as #openRecord wrote it. */
@@ -236,13 +259,15 @@ export class NativeNetwork {
   }
 
   async #openRecord(): Promise<NetworkRecord> {
-    const { profile, ports = 'diary', batch = {} } = this.#options;
+    const { profile, ports, batch = {} } = this.#options;
     if (existsSync(this.#recordPath)) {
       const { definition } = this.#record();
       if (profile !== undefined && profile !== definition.profile) {
-        throw new Error(
-          `${this.dir} has a network of the profile ${definition.profile}, not ${profile}: name another folder, or remove this one with \`fabric:down --wipe\`.`,
-        );
+        throw new Error(`${this.dir} has a network of the profile ${definition.profile}, not ${profile}: ${otherwise}`);
+      }
+      const has = hasDiaryPorts(definition) ? 'diary' : 'free';
+      if (ports !== undefined && ports !== has) {
+        throw new Error(`${this.dir} has a network on ${portWords[has]}, not on ${portWords[ports]}: ${otherwise}`);
       }
       return this.#keepRecord(definition);
     }
@@ -250,8 +275,17 @@ export class NativeNetwork {
     this.#programs();
     const diary = defineNetwork({ batch, ...(profile === undefined ? {} : { profile }) });
     const definition = ports === 'free' ? await withFreePorts(diary) : diary;
-    mkdirSync(this.dir, { recursive: true });
+    this.#openFolder();
     return this.#keepRecord(definition);
+  }
+
+  #openFolder(): void {
+    mkdirSync(this.dir, { recursive: true });
+    const foreign = readdirSync(this.dir).filter((name) => name !== `${recordFile}.new`);
+    if (foreign.length === 0) return;
+    throw new Error(
+      `${this.dir} is not empty (${foreign.slice(0, 3).join(', ')}) and has no network: name a new or an empty folder, in which the network can keep its own files apart.`,
+    );
   }
 
   /** What was said at the first time is remembered, so that it need be said once only. */
@@ -295,13 +329,26 @@ export class NativeNetwork {
     await joinPeers(site, block, this.#waitForProcess);
   }
 
+  /** From the deployment before it, which peers use until the new one is committed. */
   async #deploy(site: Site, sequence: number): Promise<void> {
     this.#log('info', 'deploying the contract', { sequence });
+    // What a deployment that broke off has left of this sequence runs an older contract.
+    await this.#stopServicesBut(site, sequence - 1);
     await this.#startServices(site, sequence);
     await deployDefinition(site, sequence);
     await heightsAgree(site);
-    const superseded = site.definition.organizations.map((organization) => serviceName(organization, sequence - 1));
-    await this.#stop(superseded);
+    await this.#stopServicesBut(site, sequence);
+  }
+
+  /** The services of the deployment that is committed, and no others: those left over may be on their ports. */
+  async #serve(site: Site, sequence: number): Promise<void> {
+    await this.#stopServicesBut(site, sequence);
+    await this.#startServices(site, sequence);
+  }
+
+  async #stopServicesBut(site: Site, sequence: number): Promise<void> {
+    const kept = site.definition.organizations.map((organization) => serviceName(organization, sequence));
+    await this.#stop(this.#processes.names().filter((name) => isService(name) && !kept.includes(name)));
   }
 
   /** Starts the services of a deployment, of all organisations. */
@@ -375,4 +422,8 @@ export class NativeNetwork {
     const says = (await isOpen(port)) ? label : '';
     return { name, kind: 'chaincode', address: `${nativeHost(name)}:${port}`, pid: this.#processes.pid(name), says };
   }
+}
+
+function isService(process: string): boolean {
+  return process.startsWith(servicePrefix);
 }

@@ -1,5 +1,5 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, relative } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -53,9 +53,17 @@ describe("Fabric's programs", () => {
     const search = (): unknown => findPrograms({ PATH: path, FABRIC_BIN: chosen });
     expect(search).toThrow(ProgramsMissing);
     expect(search).toThrow(
-      `Hyperledger Fabric's orderer, osnadmin cannot be found in FABRIC_BIN (${chosen}): they come with every release of Fabric (2.5 or newer); put its bin folder on PATH, or name it in FABRIC_BIN.`,
+      `Hyperledger Fabric's orderer, osnadmin cannot be found in FABRIC_BIN (${chosen}): they come with every release of Fabric (2.5 or newer), to be had from https://github.com/hyperledger/fabric/releases; put its bin folder on PATH, or name it in FABRIC_BIN.`,
     );
     expect(() => findPrograms({})).toThrow('peer, orderer, configtxgen, osnadmin cannot be found on PATH');
+  });
+
+  it('have absolute paths, since nodes run in another folder', () => {
+    const path = folder('relative', programNames);
+    const expected = programNames.map((name) => join(path, name));
+    const here = relative('', path);
+    expect([...findPrograms({ FABRIC_BIN: here }).values()]).toEqual(expected);
+    expect([...findPrograms({ PATH: `.${delimiter}${here}` }).values()]).toEqual(expected);
   });
 
   it('need not all be there where fewer are needed', () => {

@@ -1,7 +1,7 @@
 /** Finds Fabric's own programs, and runs those that do one thing and end. */
 import { execFile } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, resolve } from 'node:path';
 
 /** What the network needs of a Fabric release. */
 export const programNames = ['peer', 'orderer', 'configtxgen', 'osnadmin'] as const;
@@ -12,6 +12,9 @@ export type ProgramName = (typeof programNames)[number];
 /** Where each of them is. */
 export type Programs = ReadonlyMap<ProgramName, string>;
 
+/** Where users get Fabric's programs. */
+const releases = 'https://github.com/hyperledger/fabric/releases';
+
 /** The programs of Fabric that are not on this machine. The message names them and where they come from. */
 export class ProgramsMissing extends Error {
   override readonly name = 'ProgramsMissing';
@@ -20,7 +23,7 @@ export class ProgramsMissing extends Error {
   constructor(missing: readonly ProgramName[], where: string) {
     const they = missing.length === 1 ? 'it comes' : 'they come';
     super(
-      `Hyperledger Fabric's ${missing.join(', ')} cannot be found ${where}: ${they} with every release of Fabric (2.5 or newer); put its bin folder on PATH, or name it in FABRIC_BIN.`,
+      `Hyperledger Fabric's ${missing.join(', ')} cannot be found ${where}: ${they} with every release of Fabric (2.5 or newer), to be had from ${releases}; put its bin folder on PATH, or name it in FABRIC_BIN.`,
     );
     this.missing = missing;
   }
@@ -47,7 +50,8 @@ function reason(output: string): string {
 }
 
 /**
- * Finds the programs, all of them unless fewer are needed: in FABRIC_BIN when that is set, else on PATH.
+ * Finds the programs, all of them unless fewer are needed: in FABRIC_BIN when that is set, else on PATH. The paths are
+ * absolute, whatever the folders are: nodes run in a folder of their own.
  *
  * @throws ProgramsMissing
  */
@@ -61,7 +65,7 @@ export function findPrograms(
   for (const name of needed) {
     const path = folders
       .filter((folder) => folder !== '')
-      .map((folder) => join(folder, name))
+      .map((folder) => resolve(folder, name))
       .find(isProgram);
     if (path !== undefined) found.set(name, path);
   }

@@ -156,6 +156,39 @@ describeOnFabric('the ledger client on Fabric', () => {
     }
   });
 
+  it('reads events while peers die, and tells of each once', { timeout: 300_000 }, async () => {
+    const by = await newClient(network.profilePath, {}, 'debug');
+    cleanups.push(() => by.ledger.close());
+    const work = await uploads(by);
+    const seen = new Set<string>();
+    const reading = readInto(seen, by);
+    await expect.poll(() => seen.size, { timeout: 60_000 }).toBeGreaterThan(5);
+    await network.kill(first);
+    // From the next peer.
+    const before = seen.size;
+    await expect.poll(() => seen.size, { timeout: 60_000 }).toBeGreaterThan(before + 5);
+    await network.kill(second);
+    await network.kill(third);
+    await expect.poll(() => unwell(by), { timeout: 60_000 }).toEqual([first, second, third]);
+    // The reader goes on asking them in vain, and is not told that one is well.
+    const broken = brokenStreams(by);
+    await expect.poll(() => brokenStreams(by), { timeout: 120_000 }).toBeGreaterThan(broken + 4);
+    const dead = by.said.filter(({ msg }) => /gateway peer (fails|is well)/.test(msg)).map(({ peer }) => peer);
+    expect(dead.toSorted()).toEqual([first, second, third]);
+    await network.up();
+    await expect.poll(() => unwell(by), { timeout: 60_000 }).toEqual([]);
+    await work.more(5);
+    await ended(work, 'all gateway peers killed under a reader of events');
+    const uploaded = work.receipts.map(({ txId }) => txId);
+    await expect.poll(() => uploaded.filter((txId) => !seen.has(txId)), { timeout: 60_000 }).toEqual([]);
+    const lines = by.said.filter(({ msg }) => /gateway peer (fails|is well)/.test(msg));
+    expect(lines.map(({ msg, peer }) => `${peer} ${msg.includes('fails') ? 'fails' : 'well'}`).toSorted()).toEqual(
+      [first, second, third].flatMap((peer) => [`${peer} fails`, `${peer} well`]),
+    );
+    await by.ledger.close();
+    await reading;
+  });
+
   it('waits for an orderer that is gone', { timeout: 180_000 }, async () => {
     const by = await client();
     const work = await uploads(by);
@@ -305,3 +338,13 @@ describeOnFabric('the ledger client on Fabric', () => {
     },
   );
 });
+
+/** Reads all events from the first block on into a set of their transactions, until the client is closed. */
+async function readInto(seen: Set<string>, { ledger }: Client): Promise<void> {
+  const checkpoint = { load: () => ({ block: 0, txId: '' }), save: () => undefined };
+  for await (const { txId } of ledger.events(checkpoint, new AbortController().signal)) seen.add(txId);
+}
+
+function brokenStreams({ said }: Client): number {
+  return said.filter(({ msg }) => msg === 'the stream of chaincode events broke off').length;
+}

@@ -2,7 +2,8 @@
  * The native network's life on Fabric's own programs: up, the diary's command lines, a crash and its mending, an upgrade,
  * down, and up again on the same ledger. The cases follow one another on one network.
  */
-import { existsSync } from 'node:fs';
+import { chmodSync, existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -24,10 +25,12 @@ if (programs === null) {
 } else {
   describe('the native network', () => {
     let directory: ReturnType<typeof temporaryDirectory>;
+    let folder: ReturnType<typeof temporaryDirectory>;
     let network: NativeNetwork;
 
     beforeAll(async () => {
       directory = temporaryDirectory('fabric-life');
+      folder = temporaryDirectory('fabric-broken');
       network = new NativeNetwork({ dir: directory.path, profile: 'small', ports: 'free', programs });
       await network.up();
     }, START_MS);
@@ -35,6 +38,7 @@ if (programs === null) {
     afterAll(async () => {
       await network.down();
       directory.remove();
+      folder.remove();
     }, START_MS);
 
     /** Another command, which knows nothing but the folder. */
@@ -60,6 +64,25 @@ if (programs === null) {
 
     async function query(...args: string[]): Promise<string> {
       return (await peer()).query(args);
+    }
+
+    /** A command whose `peer lifecycle chaincode <step>` fails, before its work or after it, as a crash would have it. */
+    function breaksOff(how: 'fail' | 'doAndFail', step: string): NativeNetwork {
+      const real = programPath(programs ?? new Map(), 'peer');
+      const fake = join(folder.path, `peer-${how}`);
+      const work = how === 'fail' ? '' : `'${real}' "$@"; `;
+      const fails = `case "$*" in *" ${step} "*) ${work}echo 'Error: as a test has it'; exit 1;; esac`;
+      writeFileSync(fake, `#!/bin/sh\n${fails}\nexec '${real}' "$@"\n`);
+      chmodSync(fake, 0o755);
+      return new NativeNetwork({ dir: directory.path, programs: new Map([...(programs ?? []), ['peer', fake]]) });
+    }
+
+    function services(): readonly string[] {
+      return network.processes().filter((name) => name.startsWith('chaincode.') && network.processId(name) !== null);
+    }
+
+    function servicesOf(...sequences: readonly number[]): readonly string[] {
+      return ['org1', 'org2'].flatMap((org) => sequences.map((sequence) => `chaincode.${org}.fedfab.com-${sequence}`));
     }
 
     it('is up whole, with the contract deployed', async () => {
@@ -131,9 +154,39 @@ if (programs === null) {
       await invoke('NewRound', 'upgraded', '1');
     });
 
+    it(
+      'takes up an upgrade that broke off before the commit, with services of now',
+      { timeout: START_MS },
+      async () => {
+        await expect(breaksOff('fail', 'approveformyorg').deploy()).rejects.toThrow('as a test has it');
+        expect(services()).toEqual(servicesOf(2, 3));
+        const leftOver = services().map((name) => [name, network.processId(name)]);
+        expect(await another().deploy()).toBe(3);
+        expect(services()).toEqual(servicesOf(3));
+        // They had been started with the contract as it was then.
+        for (const name of services()) expect(leftOver).not.toContainEqual([name, network.processId(name)]);
+        await invoke('NewRound', 'taken-up', '1');
+      },
+    );
+
+    it('mends an upgrade that broke off after the commit, and can upgrade again', { timeout: START_MS }, async () => {
+      await expect(breaksOff('doAndFail', 'commit').deploy()).rejects.toThrow('as a test has it');
+      expect(services()).toEqual(servicesOf(3, 4));
+      await another().up();
+      expect(services()).toEqual(servicesOf(4));
+      await expect(breaksOff('doAndFail', 'commit').deploy()).rejects.toThrow('as a test has it');
+      expect(services()).toEqual(servicesOf(4, 5));
+      // The next one's services listen where those of sequence 4 do.
+      expect(await another().deploy()).toBe(6);
+      expect(services()).toEqual(servicesOf(6));
+      await invoke('NewRound', 'mended-again', '1');
+    });
+
     it('refuses to become another network', async () => {
       const full = new NativeNetwork({ dir: directory.path, profile: 'full', programs });
       await expect(full.up()).rejects.toThrow('has a network of the profile small, not full');
+      const diary = new NativeNetwork({ dir: directory.path, ports: 'diary', programs });
+      await expect(diary.up()).rejects.toThrow("has a network on free ports, not on the diary's ports");
     });
 
     it('goes down whole, comes up with all it had, and is wiped', { timeout: START_MS }, async () => {

@@ -23,7 +23,7 @@ export interface Line {
   readonly tx_id?: string;
 }
 
-/** A ledger client, all that it has said from info on, and what it has in its transaction log. */
+/** A ledger client, all that it has said, from info on unless told otherwise, and what it has in its transaction log. */
 export interface Client {
   readonly ledger: Ledger;
   readonly said: readonly Line[];
@@ -31,10 +31,14 @@ export interface Client {
 }
 
 /** Connects as the coordinator does; the deadlines are the coordinator's where nothing else is given. */
-export async function newClient(profilePath: string, deadlines: Partial<Deadlines> = {}): Promise<Client> {
+export async function newClient(
+  profilePath: string,
+  deadlines: Partial<Deadlines> = {},
+  level: 'info' | 'debug' = 'info',
+): Promise<Client> {
   const said: Line[] = [];
   const transactions = new MemoryTransactions();
-  const log = pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line) as Line) });
+  const log = pino({ level }, { write: (line) => void said.push(JSON.parse(line) as Line) });
   const ledger = await connectLedger({ profile: readProfile(profilePath), log, transactions, deadlines });
   return { ledger, said, transactions };
 }
