@@ -11,6 +11,7 @@ import { join } from 'node:path';
 
 import { inject } from 'vitest';
 
+import { findChain, readChain } from '../../coordinator/chain.ts';
 import type { Step } from '../../coordinator/core/types.ts';
 import { accuracyIn } from '../../coordinator/demo/fedml-cast.ts';
 import { FedmlNode } from '../../coordinator/demo/fedml-node.ts';
@@ -68,6 +69,7 @@ export class World {
   #gate: Gate | null = null;
   #coordinator: Program | null = null;
   #storage: ChildProcess | null = null;
+  #storageUrl = '';
   #port = 0;
   #config = '';
 
@@ -81,7 +83,8 @@ export class World {
     this.#broker = await startMosquitto({});
     this.#port = await freePort();
     this.#gate = await openGate(this.#port);
-    const s3 = storage ? { comm_args: this.#s3Section(await this.#startStorage()) } : {};
+    if (storage) await this.#startStorage();
+    const s3 = storage ? { comm_args: this.#s3Section() } : {};
     this.#config = writeFedmlConfig(this.#place.path, {
       mqttUrl: this.#broker.url,
       rounds: this.rounds,
@@ -257,6 +260,20 @@ export class World {
     return JSON.parse(stdout) as Record<string, string>;
   }
 
+  /** Which of these nodes have put models into S3. */
+  async storedBy(ranks: readonly number[]): Promise<ReadonlySet<number>> {
+    const response = await fetch(`${this.#storageUrl}/${bucket}?list-type=2`);
+    const keys = [...(await response.text()).matchAll(/<Key>([^<]+)</g)].map((match) => match[1] ?? '');
+    // FedML names what a server sends by itself and the receiver, what a client sends by itself alone.
+    const senders = keys.map((key) => key.replace(`fedml_${this.#options.run}_`, '').split('_')[0]);
+    return new Set(ranks.filter((rank) => senders.includes(String(rank))));
+  }
+
+  /** Bytes of each block of the embedded chain, by its number. */
+  blockSizes(): readonly number[] {
+    return [...readChain(findChain(join(this.#place.path, 'coordinator')))].map((block) => block.size);
+  }
+
   /** Reads JSON from the coordinator. */
   async get<T>(path: string): Promise<T> {
     return (await (await this.fetch(path)).json()) as T;
@@ -302,8 +319,9 @@ export class World {
     }
   }
 
-  async #startStorage(): Promise<number> {
+  async #startStorage(): Promise<void> {
     const port = await freePort();
+    this.#storageUrl = `http://127.0.0.1:${port}`;
     const python = inject('fedmlPython');
     const home = join(this.#place.path, 's3');
     mkdirSync(home);
@@ -312,14 +330,14 @@ export class World {
       stdio: 'ignore',
     });
     for (;;) {
-      const made = await fetch(`http://127.0.0.1:${port}/${bucket}`, { method: 'PUT' }).catch(() => null);
-      if (made?.ok === true) return port;
+      const made = await fetch(`${this.#storageUrl}/${bucket}`, { method: 'PUT' }).catch(() => null);
+      if (made?.ok === true) return;
       if (this.#storage.exitCode !== null) throw new Error('the S3 server ended');
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
 
-  #s3Section(port: number): Section {
+  #s3Section(): Section {
     const { hostname, port: mqttPort } = new URL(this.broker.url);
     return {
       customized_training_mqtt_config: {
@@ -332,7 +350,7 @@ export class World {
       customized_training_s3_config: {
         BUCKET_NAME: bucket,
         CN_REGION_NAME: 'us-east-1',
-        CN_S3_ENDPOINT: `http://127.0.0.1:${port}`,
+        CN_S3_ENDPOINT: this.#storageUrl,
         CN_S3_AKI: 'test',
         CN_S3_SAK: 'test',
       },
