@@ -80,7 +80,7 @@ if (!values['no-out']) {
 async function federation(side: 'plain' | 'chain', hidden: number): Promise<number[]> {
   const dir = join(directory.path, `${side}-${hidden}-${results.length}-${performance.now().toFixed(0)}`);
   mkdirSync(dir, { recursive: true });
-  const mosquitto = await startMosquitto(dir, process.env['PATH'] ?? '');
+  const mosquitto = await startMosquitto({ dir, path: process.env['PATH'] ?? '', signal: AbortSignal.timeout(60_000) });
   if (mosquitto === null) throw new Error('this bench needs mosquitto on PATH (Debian: apt install mosquitto)');
   const nodes: FedmlNode[] = [];
   const service = side === 'plain' ? await startStorage(dir) : await startCoordinator(dir, mosquitto.url);

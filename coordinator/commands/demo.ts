@@ -8,7 +8,7 @@ import { NativeNetwork } from '../../fabric-network/native/network.ts';
 import { defaultNetworkDir } from '../../fabric-network/native/place.ts';
 import type { Cast } from '../demo/cast.ts';
 import { runDemo } from '../demo/demo.ts';
-import { FedmlCast } from '../demo/fedml-cast.ts';
+import { demoBrokers, FedmlCast } from '../demo/fedml-cast.ts';
 import { fedmlVersions } from '../demo/fedml-environment.ts';
 import { SimulatedCast } from '../demo/simulated-cast.ts';
 import { FedfabError } from '../errors.ts';
@@ -37,6 +37,11 @@ export const demoCommand: CliCommand = {
         new Option('--fedml-version <version>', 'FedML to install; implies --fedml')
           .choices([...fedmlVersions])
           .implies({ fedml: true }),
+      )
+      .addOption(
+        new Option('--broker <which>', 'with --fedml (default: mosquitto where it is installed)').choices([
+          ...demoBrokers,
+        ]),
       )
       .option(
         '--environment <folder>',
@@ -75,8 +80,9 @@ function newCast(options: Options, place: Place, { out, signal }: Cli): { cast: 
   const clients = Number(options['clients'] ?? (isFedml ? 3 : 4));
   if (!isFedml) return { rounds, cast: new SimulatedCast({ ...place, rounds, clients }) };
   const version = fedmlVersions.find((one) => one === options['fedmlVersion']) ?? fedmlVersions[0];
+  const broker = demoBrokers.find((one) => one === options['broker']) ?? null;
   const environment = resolve(textOption(options, 'environment') ?? `fedfab-data/fedml-${version}`);
-  return { rounds, cast: new FedmlCast({ ...place, rounds, clients, environment, version, out, signal }) };
+  return { rounds, cast: new FedmlCast({ ...place, rounds, clients, environment, version, broker, out, signal }) };
 }
 
 /** Brings up what is down of the network of `npm run fabric:up`, and leaves it running; its connection profile. */

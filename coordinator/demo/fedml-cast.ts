@@ -5,11 +5,18 @@
 import { mkdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
+import { FedfabError } from '../errors.ts';
 import type { Cast, Stage } from './cast.ts';
 import { prepareFedml, type FedmlVersion } from './fedml-environment.ts';
 import { FedmlNode } from './fedml-node.ts';
 import { fedmlScript, writeFedmlConfig } from './fedml-project.ts';
 import { startMosquitto, type Mosquitto } from './mosquitto.ts';
+
+/** What carries the messages of a demo. */
+export const demoBrokers = ['mosquitto', 'embedded'] as const;
+
+/** One of them. */
+export type DemoBroker = (typeof demoBrokers)[number];
 
 /** What it is made of. */
 export interface FedmlCastOptions {
@@ -21,6 +28,8 @@ export interface FedmlCastOptions {
   /** Folder of the Python environment: made once, and used again. */
   readonly environment: string;
   readonly version: FedmlVersion;
+  /** Null: Mosquitto where it is installed, else the coordinator's own. */
+  readonly broker: DemoBroker | null;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly out: (line: string) => void;
   readonly signal: AbortSignal;
@@ -50,20 +59,32 @@ export class FedmlCast implements Cast {
   }
 
   async prepare(): Promise<readonly string[]> {
-    const { environment, version, dir, env, out, signal } = this.#options;
+    const { environment, version, broker, env, out, signal } = this.#options;
     this.#python = await prepareFedml({ dir: environment, version, env, out, signal });
-    const place = join(dir, 'mosquitto');
-    mkdirSync(place);
-    this.#mosquitto = await startMosquitto(place, env['PATH'] ?? '');
+    this.#mosquitto = broker === 'embedded' ? null : await this.#startMosquitto();
+    if (this.#mosquitto === null && broker === 'mosquitto') {
+      throw new FedfabError('bad_request', 'Mosquitto is not installed: apt install mosquitto, or leave --broker out');
+    }
     return this.#mosquitto === null ? ['--broker-port', '0'] : ['--mqtt-url', this.#mosquitto.url];
   }
 
+  #startMosquitto(): Promise<Mosquitto | null> {
+    const { env, signal } = this.#options;
+    const dir = join(this.#options.dir, 'mosquitto');
+    mkdirSync(dir);
+    return startMosquitto({ dir, path: env['PATH'] ?? '', signal });
+  }
+
   describe(): readonly string[] {
-    const broker = this.#mosquitto === null ? "the coordinator's own (there is no Mosquitto here)" : 'Mosquitto';
+    const broker = this.#mosquitto === null ? `the coordinator's own${this.#whyOwn()}` : 'Mosquitto';
     return [
       `FedML in ${relative('.', this.#options.environment)}; broker: ${broker}`,
       `server and clients are examples/fedml/digits.py, each a process of its own; their logs: ${relative('.', join(this.#options.dir, 'server', 'log.txt'))} and so on`,
     ];
+  }
+
+  #whyOwn(): string {
+    return this.#options.broker === 'embedded' ? '' : ' (there is no Mosquitto here)';
   }
 
   start({ service, onAccuracy }: Stage): Promise<void> {

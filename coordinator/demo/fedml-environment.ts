@@ -4,15 +4,15 @@
  * Lean: FedML's own requirements are 6 GB, most of it CUDA; a cross-silo run imports a tenth of that. What it imports is
  * listed in `examples/fedml/requirements.txt`, and PyTorch is the system's where the system has it.
  */
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 
 import { FedfabError } from '../errors.ts';
+import { findPython, runToEnd } from './python.ts';
 
 /** The FedML versions that the plug-in is tested with, newest first. */
 export const fedmlVersions = ['0.9.6', '0.8.50'] as const;
@@ -43,9 +43,6 @@ const morePackages: Readonly<Record<FedmlVersion, readonly string[]>> = {
   '0.8.50': ['tritonclient[http]', 'geventhttpclient<=2.0.9'],
 };
 
-/** Lowest and highest Python 3 that FedML's own requirements (numpy below 2, protobuf below 4) can be installed on. */
-const pythons = { lowest: 8, highest: 12 };
-
 /**
  * Makes the environment, or brings it up to date with the list and the plug-in; resolves to its Python. Rejects with
  * `bad_request` where there is no Python for it, or with what pip said.
@@ -61,7 +58,6 @@ export async function prepareFedml(options: EnvironmentOptions): Promise<string>
   if (!fits) {
     out(`Making a Python environment with FedML ${version} in ${dir}, once; this takes a minute or two.`);
     refuseForeign(dir);
-    rmSync(dir, { recursive: true, force: true });
     await install(options, python, packages);
   }
   if (!fits || found.plugIn !== plugIn) {
@@ -72,15 +68,26 @@ export async function prepareFedml(options: EnvironmentOptions): Promise<string>
   return python;
 }
 
-/** What is not ours is not removed. An environment that was not made whole has no stamp, but says what it is. */
+/** Throws for a folder that is not ours to remove, another's environment among them: our stamp is the first thing in one. */
 function refuseForeign(dir: string): void {
-  if (!existsSync(dir) || existsSync(join(dir, 'pyvenv.cfg')) || readdirSync(dir).length === 0) return;
-  throw new FedfabError('bad_request', `${dir} holds other things than a Python environment: name another folder.`);
+  if (!existsSync(dir) || readdirSync(dir).length === 0 || isOurs(dir)) return;
+  throw new FedfabError(
+    'bad_request',
+    `${dir} holds other things than an environment that FedFab made (which has a file ${basename(stampPath(dir))}): name another folder. It stays as it is.`,
+  );
+}
+
+function isOurs(dir: string): boolean {
+  const stamp = readJson(stampPath(dir));
+  return typeof stamp === 'object' && stamp !== null && ('plugIn' in stamp || 'unfinished' in stamp);
 }
 
 async function install(options: EnvironmentOptions, python: string, packages: readonly string[]): Promise<void> {
   const { dir, version, out } = options;
   const base = await findPython(options);
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(stampPath(dir), JSON.stringify(unfinished));
   const system = base.hasTorch ? ['--system-site-packages'] : [];
   await step(options, `an empty environment of ${base.program} (Python ${base.version})`, base.program, [
     ...['-m', 'venv', ...system, dir],
@@ -116,55 +123,6 @@ async function installPlugIn(options: EnvironmentOptions, python: string): Promi
   }
 }
 
-interface Python {
-  readonly program: string;
-  readonly version: string;
-  readonly hasTorch: boolean;
-}
-
-/** The first Python that fits and has PyTorch, else the first that fits. */
-async function findPython({ env, signal }: EnvironmentOptions): Promise<Python> {
-  const folders = (env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
-  const named = env['PYTHON'] === undefined ? [] : [env['PYTHON']];
-  const programs = [...named, ...[...folders, '/usr/bin'].map((folder) => join(folder, 'python3')).filter(existsSync)];
-  const seen: string[] = [];
-  let fits: Python | null = null;
-  for (const program of new Set(programs)) {
-    const python = await lookAt(program, signal);
-    if (python === null) continue;
-    seen.push(`${program} (${python.version})`);
-    if (!isFit(python.version)) continue;
-    if (python.hasTorch) return python;
-    fits ??= python;
-  }
-  if (fits !== null) return fits;
-  const range = `Python 3.${pythons.lowest} to 3.${pythons.highest} with its module venv`;
-  const what = seen.length === 0 ? 'there is no python3 on PATH' : `this machine has ${seen.join(', ')}`;
-  throw new FedfabError(
-    'bad_request',
-    `FedML needs ${range}, and ${what}. Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it in the environment variable PYTHON.`,
-  );
-}
-
-function isFit(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return major === 3 && minor >= pythons.lowest && minor <= pythons.highest;
-}
-
-const question =
-  'import importlib.util as u, sys, venv, ensurepip; print("%d.%d.%d" % sys.version_info[:3], all(map(u.find_spec, ("torch", "torchvision"))))';
-
-/** Null for a program that is no Python, or one that cannot make environments. */
-async function lookAt(program: string, signal: AbortSignal): Promise<Python | null> {
-  try {
-    const [version = '', torch] = (await run(program, ['-I', '-c', question], signal)).trim().split(' ');
-    return { program, version, hasTorch: torch === 'True' };
-  } catch (error) {
-    if (signal.aborted) throw error;
-    return null;
-  }
-}
-
 async function step(
   { out, signal }: EnvironmentOptions,
   what: string,
@@ -174,29 +132,13 @@ async function step(
   const began = performance.now();
   out(`  ${what} …`);
   try {
-    await run(program, args, signal);
+    await runToEnd(program, args, signal);
   } catch (error) {
     if (signal.aborted) throw error;
     const said = error instanceof Error ? error.message : String(error);
     throw new FedfabError('bad_request', `${what} could not be installed:\n${said}`, {}, { cause: error });
   }
   out(`    ${((performance.now() - began) / 1000).toFixed(0)} s`);
-}
-
-/** Runs a program to its end; resolves to what it printed. Rejects with its last words when it fails. */
-function run(program: string, args: readonly string[], signal: AbortSignal): Promise<string> {
-  return new Promise((resolve_, reject) => {
-    const child = spawn(program, args, { signal, stdio: ['ignore', 'pipe', 'pipe'] });
-    let printed = '';
-    let complained = '';
-    child.stdout.on('data', (chunk: Buffer) => (printed += chunk.toString()));
-    child.stderr.on('data', (chunk: Buffer) => (complained = (complained + chunk.toString()).slice(-2000)));
-    child.once('error', reject);
-    child.once('close', (code) => {
-      if (code === 0) resolve_(printed);
-      else reject(new Error(`${program} ended with code ${String(code)}, saying:\n${complained.trim()}`));
-    });
-  });
 }
 
 function readPackages(): string[] {
@@ -216,11 +158,19 @@ function stampPath(dir: string): string {
   return join(dir, 'fedfab.json');
 }
 
+/** What the file holds until the environment is whole. */
+const unfinished = { unfinished: true };
+
 /** Null where an earlier installation did not come to its end. */
 function readStamp(dir: string): Stamp | null {
+  const stamp = readJson(stampPath(dir)) as Partial<Stamp> | null;
+  return Array.isArray(stamp?.packages) ? (stamp as Stamp) : null;
+}
+
+/** Null where there is no such file, or no JSON in it. */
+function readJson(path: string): unknown {
   try {
-    const stamp = JSON.parse(readFileSync(stampPath(dir), 'utf8')) as Stamp;
-    return Array.isArray(stamp.packages) ? stamp : null;
+    return JSON.parse(readFileSync(path, 'utf8')) as unknown;
   } catch {
     return null;
   }

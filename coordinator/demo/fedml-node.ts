@@ -1,9 +1,14 @@
-/** A FedML server or client as a process of its own: Python with a script, in its own folder and process group. */
+/**
+ * A FedML server or client as a process of its own: Python with a script, in its own folder and process group. The group
+ * ends with this process, also where this one is killed.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+
+import { guardGroup } from './guard.ts';
 
 /** After this long a node that was asked to end is killed, in ms. */
 const endTimeoutMs = 3_000;
@@ -44,6 +49,11 @@ export class FedmlNode {
     return rank === 0 ? 'the server' : `client ${rank}`;
   }
 
+  /** Of its process, which leads its group; undefined before the start. */
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
   /** What it printed last. */
   get lastWords(): string {
     return this.#lines.slice(-15).join('\n');
@@ -68,6 +78,7 @@ export class FedmlNode {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
+    const relieve = child.pid === undefined ? (): void => undefined : guardGroup(child.pid);
     const log = createWriteStream(join(dir, 'log.txt'), { flags: 'a' });
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
@@ -78,6 +89,7 @@ export class FedmlNode {
     child.once('error', (error) =>
       this.#ended.reject(new Error(`${this.name} could not be started: ${error.message}`)),
     );
+    child.once('exit', relieve);
     child.once('close', (code, signal) => {
       log.end();
       if (code === 0 || this.#asked) this.#ended.resolve(undefined);

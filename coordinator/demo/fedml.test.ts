@@ -1,5 +1,5 @@
 /** The parts of `demo --fedml` that need no Python: the example's YAML, the server's words, the environment's folder. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -9,6 +9,7 @@ import { parse } from 'yaml';
 import { accuracyIn } from './fedml-cast.ts';
 import { prepareFedml } from './fedml-environment.ts';
 import { fedmlSections, writeFedmlConfig } from './fedml-project.ts';
+import { findPython, type Python } from './python.ts';
 
 let dir = '';
 
@@ -50,10 +51,64 @@ test.each([
   expect(accuracyIn(line)).toEqual(told);
 });
 
-test('a folder with other things in it does not become an environment', async () => {
-  writeFileSync(join(dir, 'thesis.txt'), 'x');
+describe("the environment's folder", () => {
   const { signal } = new AbortController();
-  const made = prepareFedml({ dir, version: '0.9.6', env: {}, out: () => undefined, signal });
-  await expect(made).rejects.toThrow('holds other things');
-  expect(existsSync(join(dir, 'thesis.txt'))).toBe(true);
+  const prepare = (env: Record<string, string>): Promise<string> =>
+    prepareFedml({ dir, version: '0.9.6', env, out: () => undefined, signal });
+
+  test.each([
+    ['other things', 'thesis.txt'],
+    ['an environment of somebody else', 'pyvenv.cfg'],
+  ])('with %s in it stays as it is', async (_, file) => {
+    writeFileSync(join(dir, file), 'x');
+    await expect(prepare({})).rejects.toThrow('holds other things');
+    expect(readFileSync(join(dir, file), 'utf8')).toBe('x');
+    expect(readdirSync(dir)).toEqual([file]);
+  });
+
+  test('that an earlier attempt left unfinished is made anew', async () => {
+    // A Python that can do all but make environments: each attempt ends after the folder was marked.
+    const bin = mkdtempSync(join(dir, 'bin-'));
+    const program = python(bin, 'python3', '3.11.2 True');
+    const place = join(dir, 'environment');
+    const attempt = (): Promise<string> =>
+      prepareFedml({ dir: place, version: '0.9.6', env: { PYTHON: program }, out: () => undefined, signal });
+    await expect(attempt()).rejects.toThrow('an empty environment of');
+    writeFileSync(join(place, 'half'), 'x');
+    await expect(attempt()).rejects.toThrow('an empty environment of');
+    expect(existsSync(join(place, 'half'))).toBe(false);
+  });
 });
+
+describe('the Python that is taken', () => {
+  const { signal } = new AbortController();
+  const find = (): Promise<Python> => findPython({ env: { PATH: dir }, system: [], signal });
+
+  test('is another one of PATH where python3 is too new', async () => {
+    python(dir, 'python3', '3.13.5 False');
+    const program = python(dir, 'python3.11', '3.11.9 False');
+    expect(await find()).toEqual({ program, version: '3.11.9', hasTorch: false });
+  });
+
+  test('is the one that has PyTorch, else the first that fits', async () => {
+    const first = python(dir, 'python3', '3.12.1 False');
+    expect(await find()).toMatchObject({ program: first });
+    const program = python(dir, 'python3.9', '3.9.2 True');
+    expect(await find()).toEqual({ program, version: '3.9.2', hasTorch: true });
+  });
+
+  test('is none where none fits, and the error says what there is', async () => {
+    await expect(find()).rejects.toThrow('there is no Python 3 with venv on PATH');
+    const program = python(dir, 'python3', '3.13.5 True');
+    await expect(find()).rejects.toThrow(
+      `FedML needs Python 3.8 to 3.12 with its module venv, and this machine has ${program} (3.13.5)`,
+    );
+  });
+});
+
+/** A program that answers as a Python of this version would, and can do nothing else. */
+function python(folder: string, name: string, answer: string): string {
+  const program = join(folder, name);
+  writeFileSync(program, `#!/bin/sh\nif [ "$1" = -I ]; then echo "${answer}"; else exit 3; fi\n`, { mode: 0o755 });
+  return program;
+}

@@ -4,12 +4,14 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { inject } from 'vitest';
 
+import { findChain, readChain } from '../../coordinator/chain.ts';
 import type { Step } from '../../coordinator/core/types.ts';
 import { accuracyIn } from '../../coordinator/demo/fedml-cast.ts';
 import { FedmlNode } from '../../coordinator/demo/fedml-node.ts';
@@ -20,6 +22,7 @@ import { startMosquitto } from '../mosquitto/process.ts';
 import { freePort, ready, startFedfab, temporaryDirectory } from '../processes.ts';
 import type { Program } from '../processes.ts';
 import { openGate, type Gate } from './gate.ts';
+import { readTensors, type Tensor } from './safetensors.ts';
 
 /** How many rounds each federation has, and which clients. */
 export const rounds = 5;
@@ -27,11 +30,28 @@ export const clients = [1, 2, 3] as const;
 
 type Section = Readonly<Record<string, unknown>>;
 
+/**
+ * How a node has the plug-in: its script imports it; `module`: a script that does not is started by
+ * `python -m fedml_fedfab`; `absent`: the process has never heard of it.
+ */
+export type PlugIn = 'imported' | 'module' | 'absent';
+
 /** How a federation differs from the plain one. */
 export interface WorldOptions {
   readonly run: string;
-  /** Settings of `fedfab_args` beside the coordinator's address; null: FedML alone, without the plug-in. */
+  /** Settings of `fedfab_args` beside the coordinator's address; null: no such section. */
   readonly fedfab?: Section | null;
+  /** Of a node, 0: the server. `absent` everywhere where there is no section, else `imported`, unless given. */
+  readonly plugIn?: (rank: number) => PlugIn;
+  /** FedML's own settings that differ, by section. */
+  readonly fedml?: Readonly<Record<string, Section>>;
+  readonly rounds?: number;
+  /** FedML keeps global models in S3. Where there is no section it always does, and local ones too. */
+  readonly storage?: boolean;
+  /** Of an environment with another FedML. */
+  readonly python?: string;
+  /** The coordinator asks for tokens, and the nodes have theirs. */
+  readonly tokens?: boolean;
   /** More flags of the coordinator; null: there is none. */
   readonly coordinator?: readonly string[] | null;
 }
@@ -49,6 +69,7 @@ export class World {
   #gate: Gate | null = null;
   #coordinator: Program | null = null;
   #storage: ChildProcess | null = null;
+  #storageUrl = '';
   #port = 0;
   #config = '';
 
@@ -58,23 +79,29 @@ export class World {
 
   /** Starts everything but server and clients. */
   async open(): Promise<void> {
+    const { fedfab = {}, run, storage = fedfab === null } = this.#options;
     this.#broker = await startMosquitto({});
-    const { fedfab = {}, run } = this.#options;
     this.#port = await freePort();
-    const storage = fedfab === null ? await this.#startStorage() : null;
+    this.#gate = await openGate(this.#port);
+    if (storage) await this.#startStorage();
+    const s3 = storage ? { comm_args: this.#s3Section() } : {};
     this.#config = writeFedmlConfig(this.#place.path, {
       mqttUrl: this.#broker.url,
-      rounds,
+      rounds: this.rounds,
       clients: clients.length,
       sections: {
-        fedfab_args: fedfab === null ? null : { coordinator_url: this.httpUrl, ...fedfab },
-        ...(storage === null ? {} : { comm_args: this.#s3Section(storage) }),
+        ...this.#options.fedml,
+        ...s3,
+        fedfab_args: fedfab === null ? null : { coordinator_url: this.gate.url, ...fedfab },
       },
     });
     if (this.#options.coordinator === null) return;
-    this.#gate = await openGate(this.#port);
     await this.startCoordinator();
     void this.#watch(run);
+  }
+
+  get rounds(): number {
+    return this.#options.rounds ?? rounds;
   }
 
   get httpUrl(): string {
@@ -117,7 +144,8 @@ export class World {
       ...['--data-dir', join(this.#place.path, 'coordinator'), '--log-format', 'json'],
       ...(coordinator ?? []),
     ];
-    this.#coordinator = startFedfab(['serve', ...flags], {}, this.#place.path);
+    const access = this.#options.tokens === true ? accessEnvironment : {};
+    this.#coordinator = startFedfab(['serve', ...flags], access, this.#place.path);
     await ready(this.httpUrl, this.#coordinator);
   }
 
@@ -138,15 +166,15 @@ export class World {
 
   /** Starts one node, for the first time or again; 0: the server. */
   startNode(rank: number): void {
-    const plain = this.#options.fedfab === null;
+    const token = rank === 0 ? tokens.server : tokens.reader;
     const node = new FedmlNode({
-      python: inject('fedmlPython'),
-      script: plain ? withoutPlugIn : [fedmlScript],
+      python: this.#python,
+      script: this.#script(rank),
       config: this.#config,
       run: this.#options.run,
       rank,
       dir: join(this.#place.path, `node-${rank}`),
-      env: process.env,
+      env: { ...process.env, ...(this.#options.tokens === true ? { FEDFAB_TOKEN: token } : {}) },
       onLine: (line) => {
         const told = rank === 0 ? accuracyIn(line) : null;
         if (told === null) return;
@@ -157,6 +185,42 @@ export class World {
     this.#nodes.set(rank, node);
     node.ended.catch(() => this.#changed.dispatchEvent(new Event('change')));
     node.start();
+  }
+
+  get #python(): string {
+    return this.#options.python ?? inject('fedmlPython');
+  }
+
+  #script(rank: number): readonly string[] {
+    const usual: PlugIn = this.#options.fedfab === null ? 'absent' : 'imported';
+    const plugIn = this.#options.plugIn?.(rank) ?? usual;
+    if (plugIn === 'imported') return [fedmlScript];
+    if (plugIn === 'absent') return withoutPlugIn;
+    const without = join(this.#place.path, 'without-import.py');
+    const lines = readFileSync(fedmlScript, 'utf8').split('\n');
+    writeFileSync(without, lines.filter((line) => !line.startsWith('import fedml_fedfab')).join('\n'));
+    return ['-m', 'fedml_fedfab', without];
+  }
+
+  /** Stops a node as it is, until it is killed or goes on. */
+  freeze(rank: number): void {
+    this.#signal(rank, 'SIGSTOP');
+  }
+
+  /** Lets a frozen node go on. */
+  thaw(rank: number): void {
+    this.#signal(rank, 'SIGCONT');
+  }
+
+  #signal(rank: number, signal: NodeJS.Signals): void {
+    const { pid } = this.node(rank);
+    if (pid === undefined) throw new Error(`node ${rank} does not run`);
+    process.kill(-pid, signal);
+  }
+
+  /** All that a node has printed, in all its lives. */
+  log(rank: number): string {
+    return readFileSync(join(this.#place.path, `node-${rank}`, 'log.txt'), 'utf8');
   }
 
   /** One of the nodes, in its present life. */
@@ -171,9 +235,18 @@ export class World {
     await Promise.all(ranks.map((rank) => this.node(rank).ended));
   }
 
+  /** What the promise resolves to; rejects when a node fails before. */
+  unlessFailed<T>(promise: Promise<T>): Promise<T> {
+    return Promise.race([promise, this.#failure()]);
+  }
+
+  #failure(): Promise<never> {
+    return Promise.race([...this.#nodes.values()].map((node) => node.ended.then(() => never)));
+  }
+
   /** Resolves when this is true of what the nodes and the coordinator told; rejects when a node fails before. */
   async until(isSo: () => boolean): Promise<void> {
-    const failures = Promise.race([...this.#nodes.values()].map((node) => node.ended.then(() => never)));
+    const failures = this.#failure();
     while (!isSo()) {
       await Promise.race([once(this.#changed, 'change'), failures]);
     }
@@ -182,16 +255,46 @@ export class World {
   /** Digest of every tensor of the global model that the server kept last, by name. */
   finalModel(): Readonly<Record<string, string>> {
     const file = join(this.#place.path, 'node-0', 'global-model.pt');
-    const { stdout, stderr } = spawnSync(inject('fedmlPython'), ['-c', printDigests, file], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync(this.#python, ['-c', printDigests, file], { encoding: 'utf8' });
     if (stdout === '') throw new Error(stderr);
     return JSON.parse(stdout) as Record<string, string>;
   }
 
+  /** Which of these nodes have put models into S3. */
+  async storedBy(ranks: readonly number[]): Promise<ReadonlySet<number>> {
+    const response = await fetch(`${this.#storageUrl}/${bucket}?list-type=2`);
+    const keys = [...(await response.text()).matchAll(/<Key>([^<]+)</g)].map((match) => match[1] ?? '');
+    // FedML names what a server sends by itself and the receiver, what a client sends by itself alone.
+    const senders = keys.map((key) => key.replace(`fedml_${this.#options.run}_`, '').split('_')[0]);
+    return new Set(ranks.filter((rank) => senders.includes(String(rank))));
+  }
+
+  /** Bytes of each block of the embedded chain, by its number. */
+  blockSizes(): readonly number[] {
+    return [...readChain(findChain(join(this.#place.path, 'coordinator')))].map((block) => block.size);
+  }
+
   /** Reads JSON from the coordinator. */
   async get<T>(path: string): Promise<T> {
-    const response = await fetch(this.httpUrl + path);
+    return (await (await this.fetch(path)).json()) as T;
+  }
+
+  /** The tensors of a model on the chain, by name; `path` of the run. */
+  async tensors(path: string): Promise<ReadonlyMap<string, Tensor>> {
+    const response = await this.fetch(`/v1/runs/${this.#options.run}/${path}`);
+    return readTensors(Buffer.from(await response.arrayBuffer()));
+  }
+
+  /** Asks the coordinator. Rejects for anything but success. */
+  async fetch(path: string): Promise<Response> {
+    const headers: Record<string, string> = this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` };
+    const response = await fetch(this.httpUrl + path, { headers });
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-    return (await response.json()) as T;
+    return response;
+  }
+
+  get #token(): string | undefined {
+    return this.#options.tokens === true ? tokens.reader : undefined;
   }
 
   /** Ends everything. Idempotent. */
@@ -210,14 +313,15 @@ export class World {
   }
 
   async #watch(run: string): Promise<void> {
-    for await (const step of readSteps(this.httpUrl, run, this.#watching.signal)) {
+    for await (const step of readSteps(this.httpUrl, run, this.#watching.signal, this.#token)) {
       this.#steps.push(step);
       this.#changed.dispatchEvent(new Event('change'));
     }
   }
 
-  async #startStorage(): Promise<number> {
+  async #startStorage(): Promise<void> {
     const port = await freePort();
+    this.#storageUrl = `http://127.0.0.1:${port}`;
     const python = inject('fedmlPython');
     const home = join(this.#place.path, 's3');
     mkdirSync(home);
@@ -226,14 +330,14 @@ export class World {
       stdio: 'ignore',
     });
     for (;;) {
-      const made = await fetch(`http://127.0.0.1:${port}/${bucket}`, { method: 'PUT' }).catch(() => null);
-      if (made?.ok === true) return port;
+      const made = await fetch(`${this.#storageUrl}/${bucket}`, { method: 'PUT' }).catch(() => null);
+      if (made?.ok === true) return;
       if (this.#storage.exitCode !== null) throw new Error('the S3 server ended');
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
 
-  #s3Section(port: number): Section {
+  #s3Section(): Section {
     const { hostname, port: mqttPort } = new URL(this.broker.url);
     return {
       customized_training_mqtt_config: {
@@ -246,7 +350,7 @@ export class World {
       customized_training_s3_config: {
         BUCKET_NAME: bucket,
         CN_REGION_NAME: 'us-east-1',
-        CN_S3_ENDPOINT: `http://127.0.0.1:${port}`,
+        CN_S3_ENDPOINT: this.#storageUrl,
         CN_S3_AKI: 'test',
         CN_S3_SAK: 'test',
       },
@@ -255,6 +359,19 @@ export class World {
 }
 
 const bucket = 'fedml';
+
+const tokens = { server: 'server-token-of-the-tests', reader: 'reader-token-of-the-tests' };
+
+const accessEnvironment = {
+  FEDFAB_ACCESS_TOKENS: JSON.stringify(
+    Object.entries(tokens).map(([role, token]) => ({
+      name: `${role}.test`,
+      role,
+      sha256: createHash('sha256').update(token).digest('hex'),
+    })),
+  ),
+  FEDFAB_ACCESS_OPEN_HEALTH: 'true',
+};
 const never = new Promise<never>(() => undefined);
 
 /** The example as it is, in a process that has never heard of the plug-in: its import finds an empty module. */
