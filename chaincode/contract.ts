@@ -22,6 +22,7 @@ import {
   optionalIntegerOf,
   pageOf,
 } from './arguments.ts';
+import { submitterOf } from './identity.ts';
 import { RawResult } from './raw-result.ts';
 import {
   globalReceiptJson,
@@ -36,7 +37,7 @@ import {
   type StoredRound,
 } from './records.ts';
 import { Refusal } from './refusal.ts';
-import { readRoles, requireCoordinator, requireSubmitterOf, submitterOf, writeRoles } from './roles.ts';
+import { readRoles, requireCoordinator, requireSubmitterOf, writeRoles } from './roles.ts';
 import {
   pageEntries,
   rawArguments,
@@ -74,7 +75,7 @@ export class FedfabContract extends Contract {
     return args[0] ?? '';
   }
 
-  /** Roles: who coordinates, as `{"coordinators":[{"msp_id","subject"?,"attribute"?:{"name","value"}}]}`. */
+  /** Roles: who coordinates, as `{"coordinators":[{"msp_id","subject"?,"issuer"?,"attribute"?:{"name","value"}}]}`. */
   async SetRoles(ctx: Context, ...args: string[]): Promise<string> {
     countArguments('SetRoles', args, 1, 1);
     return JSON.stringify(await writeRoles(ctx, args[0] ?? ''));

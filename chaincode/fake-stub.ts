@@ -6,6 +6,8 @@
  */
 import type { Context } from 'fabric-contract-api';
 
+import { fakeCertificate, fakeName, type FakeName } from './fake-certificate.ts';
+
 /** What one call of the contract did. */
 export interface Trace {
   readonly reads: string[];
@@ -23,8 +25,12 @@ export interface Call {
   /** ISO 8601. */
   readonly time?: string;
   readonly mspId?: string;
-  /** Subject of the certificate. */
-  readonly subject?: string;
+  /** Subject of the certificate; as text where no value has a slash. */
+  readonly subject?: string | FakeName;
+  /** Of its authority. */
+  readonly issuer?: string;
+  /** The identity itself, in place of a certificate of this subject. */
+  readonly pem?: string;
   readonly attributes?: Readonly<Record<string, string>>;
 }
 
@@ -105,11 +111,21 @@ export class FakeLedger {
     };
     const clientIdentity = {
       getMSPID: () => call.mspId ?? 'Org1MSP',
-      getID: () => `x509::${call.subject ?? '/OU=client/CN=coordinator'}::/CN=ca.org1`,
+      getIDBytes: () => Buffer.from(call.pem ?? certificateOf(call)),
       assertAttributeValue: (name: string, value: string) => call.attributes?.[name] === value,
     };
     return { ctx: { stub, clientIdentity } as unknown as Context, trace };
   }
+}
+
+const certificates = new Map<string, string>();
+
+function certificateOf({ subject = '/OU=client/CN=coordinator', issuer = '/CN=ca.org1' }: Call): string {
+  const name = typeof subject === 'string' ? fakeName(subject) : subject;
+  const key = JSON.stringify([name, issuer]);
+  const certificate = certificates.get(key) ?? fakeCertificate(name, fakeName(issuer));
+  certificates.set(key, certificate);
+  return certificate;
 }
 
 function compositeKey(type: string, attributes: readonly string[]): string {
