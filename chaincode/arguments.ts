@@ -3,6 +3,7 @@
  * `Refusal` with `bad_request` that names the argument. Fabric's arguments are strings, and a chaincode written in
  * JavaScript can only take optional ones as rest parameters, hence the counting.
  */
+import type { Admission } from './records.ts';
 import { Refusal } from './refusal.ts';
 
 /** Ids (RoundID, ClientID, ServerID, Run) are at most this many bytes of UTF-8. */
@@ -69,6 +70,26 @@ export function mediaTypeOf(text: string | undefined, otherwise: string): string
     throw new Refusal('bad_request', 'MediaType is not a media type such as application/octet-stream');
   }
   return text;
+}
+
+/** `{"grant":1,"ready_at":0,"admitted_at":0}` and nothing else, or left out or empty: then null. */
+export function admissionOf(text: string | undefined): Admission | null {
+  if (text === undefined || text === '') {
+    return null;
+  }
+  const members = new Map<string, unknown>(Object.entries(Object(parsedJson(text)) as object));
+  const [grant, ready_at, admitted_at] = ['grant', 'ready_at', 'admitted_at'].map((name) => members.get(name));
+  if (members.size !== 3 || !isCount(grant) || !isCount(ready_at) || !isCount(admitted_at)) {
+    throw new Refusal('bad_request', 'Admission is not {"grant":…,"ready_at":…,"admitted_at":…} with whole numbers');
+  }
+  if (ready_at > admitted_at) {
+    throw new Refusal('bad_request', 'Admission has an admitted_at before its ready_at');
+  }
+  return { grant, ready_at, admitted_at };
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 /** Who may add a model, and of whom the organisation is given. */

@@ -222,6 +222,21 @@ describe('AddModel', () => {
     expect(trace.events).toEqual([{ name: 'ModelAdded', payload: `${result.slice(0, -1)},"run":"run7"}` }]);
   });
 
+  it('keeps in the receipt who was admitted when, in one order of members', async () => {
+    await submit('NewRound', 'r1', '2', 'run7', '0', '["1","2"]');
+    const admission = '{ "admitted_at": 30, "ready_at": 20, "grant": 7 }';
+    const { result, trace } = await submit('AddModel', 'r1', '1', model, '', '', admission);
+    expect(result).toMatch(/"signer":"[^"]*","admission":\{"grant":7,"ready_at":20,"admitted_at":30\}\}$/);
+    expect([...trace.writes.keys()]).toEqual(['/model/r1/1/', '/receipt/r1/1/']);
+    expect(trace.scans).toEqual([]);
+    expect((await simulate('QueryReceipt', { args: ['r1', '1'] })).result).toBe(result);
+    // The first record stands, whatever the second call tells.
+    const later = '{"grant":8,"ready_at":40,"admitted_at":50}';
+    const again = await simulate('AddModel', { args: ['r1', '1', model, '', '', later] });
+    expect(again.result).toBe(result);
+    expect(again.trace.writes.size).toBe(0);
+  });
+
   it('is deterministic: two simulations of one call agree in every byte', async () => {
     await submit('NewRound', 'r1', '2');
     const call = { args: ['r1', '1', model] };
@@ -285,7 +300,13 @@ describe('AddModel', () => {
       ['empty transient', { args: ['r1', '1', ''], transient: new Uint8Array() }],
       ['both', { args: ['r1', '1', 'x'], transient }],
       ['too few', { args: ['r1', '1'], transient }],
-      ['too many', { args: ['r1', '1', 'x', '', '', ''] }],
+      ['too many', { args: ['r1', '1', 'x', '', '', '', ''] }],
+      ['admission is no JSON', { args: ['r1', '1', 'x', '', '', 'grant 1'] }],
+      ['admission without a time', { args: ['r1', '1', 'x', '', '', '{"grant":1,"ready_at":2}'] }],
+      ['admission with more', { args: ['r1', '1', 'x', '', '', '{"grant":1,"ready_at":2,"admitted_at":3,"x":1}'] }],
+      ['admission before READY', { args: ['r1', '1', 'x', '', '', '{"grant":1,"ready_at":2,"admitted_at":1}'] }],
+      ['admission with a fraction', { args: ['r1', '1', 'x', '', '', '{"grant":1.5,"ready_at":1,"admitted_at":1}'] }],
+      ['admission is a list', { args: ['r1', '1', 'x', '', '', '[1,2,3]'] }],
       ['no client', { args: ['r1', '', 'x'] }],
       ['media type', { args: ['r1', '1', 'x', 'json'] }],
       ['media type with a line break', { args: ['r1', '1', 'x', 'a/b;\r\nc'] }],
@@ -424,9 +445,11 @@ describe('UpdateGlobal', () => {
     expect(result).toBe(
       `{"server_id":"s1","run":"run7","round_id":"r1","round_idx":4,"digest":"${sha256(model)}",` +
         `"size":${model.length},"media_type":"application/json","tx_id":"tx1",` +
-        '"timestamp":"2026-01-02T03:04:05.678Z","msp_id":"Org1MSP","signer":"/OU=client/CN=coordinator"}',
+        '"timestamp":"2026-01-02T03:04:05.678Z","msp_id":"Org1MSP","signer":"/OU=client/CN=coordinator",' +
+        `"sources":{"count":0,"digest":"${sha256('')}"}}`,
     );
     expect(trace.reads).toEqual(['/roles/', '/round/r1/', '/global/r1/']);
+    expect(trace.scans).toEqual(['/receipt/r1/']);
     expect([...trace.writes.keys()]).toEqual([
       '/globalModel/r1/',
       '/server/s1/',
@@ -443,6 +466,21 @@ describe('UpdateGlobal', () => {
       expect((await simulate('QueryGlobalReceipt', { args: by })).result).toBe(result);
       expect((await simulate('QueryGlobal', { args: by })).result).toBe(model);
     }
+  });
+
+  it('with a round: tells of which models the round had, without reading a model', async () => {
+    await submit('NewRound', 'r1', '3');
+    await submit('AddModel', 'r1', '2', 'two');
+    await submit('AddModel', 'r1', '10', 'ten');
+    await submit('NewRound', 'r10', '1');
+    await submit('AddModel', 'r10', '1', 'of another round');
+    const { result, trace } = await submit('UpdateGlobal', 's1', model, 'r1');
+    const lines = `10 ${sha256('ten')}\n2 ${sha256('two')}\n`;
+    expect(JSON.parse(result)).toMatchObject({ sources: { count: 2, digest: sha256(lines) } });
+    expect(trace.reads.filter((key) => key.startsWith('/model/'))).toEqual([]);
+    // What comes later was not aggregated: the first record stands.
+    await submit('AddModel', 'r1', '3', 'three');
+    expect((await simulate('UpdateGlobal', { args: ['s1', model, 'r1'] })).result).toBe(result);
   });
 
   it('with a round: the same again writes nothing, another is refused', async () => {
@@ -545,7 +583,7 @@ describe('argument counts', () => {
     ['NewRound', 2, 5],
     ['ExtendRound', 2, 2],
     ['CloseRound', 1, 1],
-    ['AddModel', 3, 5],
+    ['AddModel', 3, 6],
     ['QueryWetherAllReceived', 1, 1],
     ['QueryWhetherAllReceived', 1, 1],
     ['QueryAllReceived', 1, 1],

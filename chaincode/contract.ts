@@ -13,6 +13,7 @@ import { Contract, type Context } from 'fabric-contract-api';
 
 import {
   MAX_CLIENTS,
+  admissionOf,
   clientsOf,
   countArguments,
   idOf,
@@ -27,13 +28,16 @@ import { RawResult } from './raw-result.ts';
 import {
   globalReceiptJson,
   keyTypes,
+  MAX_SOURCES,
   modelAddedJson,
   publicRound,
   receiptJson,
   roundJson,
+  sourceLine,
   storedRoundJson,
   type GlobalReceipt,
   type Receipt,
+  type Sources,
   type StoredRound,
 } from './records.ts';
 import { Refusal } from './refusal.ts';
@@ -44,6 +48,7 @@ import {
   readBytes,
   readJson,
   scanEntries,
+  scanForWriting,
   writeBytes,
   writeText,
   type Stub,
@@ -156,12 +161,15 @@ export class FedfabContract extends Contract {
   }
 
   /**
-   * RoundID, ClientID, model or empty with transient `model`, [MediaType, NumSamples]: stores one local model. Reads the
-   * round and this client's receipt, writes this client's receipt and model: two AddModels never conflict. The same
-   * bytes again are accepted, even when the round has been closed, and nothing is written.
+   * RoundID, ClientID, model or empty with transient `model`, [MediaType, NumSamples, Admission]: stores one local model.
+   * Reads the round and this client's receipt, writes this client's receipt and model: two AddModels never conflict. The
+   * same bytes again are accepted, even when the round has been closed, and nothing is written. Admission, as
+   * `{"grant":1,"ready_at":0,"admitted_at":0}`, says by which grant of the coordinator the client came; it is kept in the
+   * receipt as it was told.
    */
   async AddModel(ctx: Context, ...args: string[]): Promise<string> {
-    countArguments('AddModel', args, 3, 5);
+    countArguments('AddModel', args, 3, 6);
+    const admission = admissionOf(args[5]);
     const roundId = idOf('RoundID', args[0]);
     const clientId = idOf('ClientID', args[1]);
     const payload = payloadOf(ctx.stub, args, { model: 2, mediaType: 3 });
@@ -174,6 +182,7 @@ export class FedfabContract extends Contract {
       num_samples: optionalIntegerOf('NumSamples', args[4]),
       ...stampOf(ctx.stub),
       ...signerOf(ctx),
+      ...(admission === null ? {} : { admission }),
     };
 
     const round = await existingRound(ctx.stub, roundId);
@@ -234,7 +243,9 @@ export class FedfabContract extends Contract {
 
   /**
    * ServerID, model or empty with transient `model`, [RoundID, MediaType, Run]: stores an aggregated model. With a RoundID
-   * the round's global model, once: the same bytes again change nothing, others are refused. Without one (the diary's
+   * the round's global model, once: the same bytes again change nothing, others are refused; its receipt says of which
+   * models the round had by then (`Sources`), which reads the round's receipts, so an AddModel of the round in the same
+   * block makes this one invalid, never the other way round. Without one (the diary's
    * form) the server's latest, over the one before. With a Run and no RoundID the model that the run begins with: its
    * latest global model until its first round has one, over what was the latest before.
    */
@@ -265,9 +276,10 @@ export class FedfabContract extends Contract {
     if (known !== null && roundId !== null) {
       throw new Refusal('model_conflict', `Round ${roundId} has another global model`);
     }
-    await writeGlobal(ctx.stub, receipt, payload.bytes);
-    ctx.stub.setEvent('GlobalUpdated', Buffer.from(globalReceiptJson(receipt)));
-    return globalReceiptJson(receipt);
+    const written = { ...receipt, ...(await sourcesOf(ctx.stub, roundId)) };
+    await writeGlobal(ctx.stub, written, payload.bytes);
+    ctx.stub.setEvent('GlobalUpdated', Buffer.from(globalReceiptJson(written)));
+    return globalReceiptJson(written);
   }
 
   /** RoundID: the round. */
@@ -470,6 +482,23 @@ async function receiptsOf(stub: Stub, roundId: string): Promise<readonly Receipt
     receipts.push(JSON.parse(value) as Receipt);
   }
   return receipts;
+}
+
+/**
+ * What the round has by now, for the receipt of its global model; nothing without a round, and for one that has more
+ * models than a peer surely shows in one scan: then nothing is said, rather than half of it.
+ */
+async function sourcesOf(stub: Stub, roundId: string | null): Promise<{ readonly sources?: Sources }> {
+  if (roundId === null) {
+    return {};
+  }
+  const digest = createHash('sha256');
+  let count = 0;
+  for await (const value of scanForWriting(stub, keyTypes.receipt, [roundId])) {
+    digest.update(sourceLine(JSON.parse(value) as Receipt));
+    count += 1;
+  }
+  return count < MAX_SOURCES ? { sources: { count, digest: digest.digest('hex') } } : {};
 }
 
 /** AddModel lets nobody in who is not of the list, so counting is enough, with a list and without. */

@@ -82,6 +82,21 @@ export class FakeLedger {
         // As in the shim: the last one counts.
         trace.events = [{ name, payload: Buffer.from(payload).toString() }];
       },
+      getStateByPartialCompositeKey: (type: string, attributes: string[]) => {
+        const prefix = compositeKey(type, attributes);
+        trace.scans.push(shown(prefix));
+        const keys = [...this.#state.keys()]
+          .filter((key) => key.startsWith(prefix))
+          .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+        return Promise.resolve({
+          next: () => {
+            const key = keys.shift();
+            const value = { key, value: key === undefined ? undefined : this.#state.get(key) };
+            return Promise.resolve(key === undefined ? { done: true } : { done: false, value });
+          },
+          close: () => Promise.resolve(),
+        });
+      },
       getStateByPartialCompositeKeyWithPagination: (
         type: string,
         attributes: string[],

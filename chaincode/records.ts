@@ -60,6 +60,30 @@ export interface StoredRound extends Round {
   readonly opened_client_num: number;
 }
 
+/** By which grant of the coordinator a client came: as the coordinator told it. Times in ms since the Unix epoch. */
+export interface Admission {
+  /** Counts the admissions of the run, from 1. */
+  readonly grant: number;
+  /** When READY came. */
+  readonly ready_at: number;
+  /** When START went out. */
+  readonly admitted_at: number;
+}
+
+/** Of which models a global one was made: how many there were, and SHA-256 over their `sourceLine`s by ClientID, in hex. */
+export interface Sources {
+  readonly count: number;
+  readonly digest: string;
+}
+
+/** From so many models on, a peer may show a scan cut short and not say so (Fabric: ledger.state.totalQueryLimit). */
+export const MAX_SOURCES = 100_000;
+
+/** One model of a round, as it goes into the digest of `Sources`. An id has no line feed in it, and a digest no blank. */
+export function sourceLine({ client_id, digest }: { readonly client_id: string; readonly digest: string }): string {
+  return `${client_id} ${digest}\n`;
+}
+
 /** Receipt of one local model. `size` in bytes, `digest` SHA-256 of the stored bytes in hex. */
 export interface Receipt {
   readonly round_id: string;
@@ -73,6 +97,8 @@ export interface Receipt {
   /** MSP of the identity that submitted it, and the subject of its certificate. */
   readonly msp_id: string;
   readonly signer: string;
+  /** Left out where the call told none: the diary's, an observed run's, and those of contracts before this record. */
+  readonly admission?: Admission;
 }
 
 /** Receipt of one global model. `round_id` is null for UpdateGlobal without a RoundID, `run` as well where none was named. */
@@ -88,6 +114,8 @@ export interface GlobalReceipt {
   readonly timestamp: string;
   readonly msp_id: string;
   readonly signer: string;
+  /** Left out without a RoundID, and in receipts of contracts before this record. */
+  readonly sources?: Sources;
 }
 
 /** The round as clients see it. Key order is fixed: all peers must write the same bytes. */
@@ -120,6 +148,7 @@ export function modelAddedJson(receipt: Receipt, run: string | null): string {
 /** The global receipt, also as it is kept, and the payload of the event GlobalUpdated. */
 export function globalReceiptJson(receipt: GlobalReceipt): string {
   const { server_id, run, round_id, round_idx, digest, size, media_type, tx_id, timestamp, msp_id, signer } = receipt;
+  const { sources } = receipt;
   return JSON.stringify({
     server_id,
     run,
@@ -132,10 +161,16 @@ export function globalReceiptJson(receipt: GlobalReceipt): string {
     timestamp,
     msp_id,
     signer,
+    ...(sources === undefined ? {} : { sources: { count: sources.count, digest: sources.digest } }),
   });
 }
 
 function orderedReceipt(receipt: Receipt): Receipt {
   const { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id, signer } = receipt;
-  return { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id, signer };
+  const told = receipt.admission === undefined ? {} : { admission: orderedAdmission(receipt.admission) };
+  return { round_id, client_id, digest, size, media_type, num_samples, tx_id, timestamp, msp_id, signer, ...told };
+}
+
+function orderedAdmission({ grant, ready_at, admitted_at }: Admission): Admission {
+  return { grant, ready_at, admitted_at };
 }

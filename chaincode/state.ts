@@ -75,6 +75,22 @@ export async function* scanEntries(
   } while (from !== '');
 }
 
+/**
+ * As `scanEntries`, for a transaction that writes: unpaged, as Fabric wants it there, and so at most `totalQueryLimit`
+ * entries.
+ */
+export async function* scanForWriting(
+  stub: Stub,
+  type: KeyType,
+  attributes: readonly string[],
+): AsyncGenerator<string, void> {
+  const iterator = await stub.getStateByPartialCompositeKey(type, [...attributes]);
+  for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+    yield textOf(next.value.value);
+  }
+  await iterator.close();
+}
+
 /** `from` and `bookmark` are whole keys, as Fabric has them. */
 async function rawPage(
   stub: Stub,

@@ -1,5 +1,5 @@
 /** What the doors may ask (`service.ts`), answered from the engine's states, the journal's history and the ledger. */
-import { viewRun, waiting, currentRound, grantOf, isHolder } from './core/run.ts';
+import { admissionOf, viewRun, waiting, currentRound, grantOf, isHolder } from './core/run.ts';
 import type { RunState } from './core/run.ts';
 import type { RoundView, RunConfig, RunView } from './core/types.ts';
 import { runConfigOf } from './config.ts';
@@ -141,8 +141,11 @@ class LedgeredCoordinator implements Coordinator {
     const samples = numSamples === undefined ? {} : { numSamples };
     const stored = await engine.uploads(run).add(() => {
       // The body may have taken longer than the lease.
-      this.#demandSlot(this.#state(run), roundId, client);
-      return ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples });
+      const state = this.#state(run);
+      this.#demandSlot(state, roundId, client);
+      const admission = admissionOf(state, client);
+      const admitted = admission === null ? {} : { admission };
+      return ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples, ...admitted });
     });
     await engine.dispatch(run, {
       type: 'ModelStored',

@@ -28,6 +28,15 @@ export function grantOf({ round }: RunState, client: number): number | null {
   return round?.sending.get(client)?.grant ?? null;
 }
 
+/** By which admission a client holds its slot, as the ledger keeps it; null when it holds none. Times in ms. */
+export function admissionOf(
+  { round }: RunState,
+  client: number,
+): { grant: number; readyAt: number; admittedAt: number } | null {
+  const { grant = null, readyAt = null, admittedAt = null } = round?.sending.get(client) ?? {};
+  return grant === null || readyAt === null || admittedAt === null ? null : { grant, readyAt, admittedAt };
+}
+
 /** The run as the API shows it. Costs as much as the round has clients. Throws a RangeError before RunDefined. */
 export function viewRun(state: RunState): RunView {
   const { run, generation, phase, paused, config, round } = state;

@@ -139,6 +139,23 @@ describe('a submit', () => {
     expect({ existed, ...receipt }).toMatchObject({ existed: false, txId: submit?.txId, block: 1, size: 4 });
   });
 
+  test('tells the contract by which admission a model comes; the same work after another one is still the same', async () => {
+    const ledger = await newLedger();
+    const purposes: string[] = [];
+    gateway.onCall = ({ method }) => {
+      if (method === 'submit') purposes.push(...[...transactions.entries.values()].map(({ purpose }) => purpose));
+    };
+    await ledger.addModel({ ...model, admission: { grant: 7, readyAt: 20, admittedAt: 30 } });
+    await ledger.addModel({ ...model, admission: { grant: 8, readyAt: 40, admittedAt: 50 } });
+    const endorsed = gateway.calls.filter(({ method }) => method === 'endorse').map(({ args }) => args.slice(4));
+    expect(endorsed).toEqual([
+      ['', '{"grant":7,"ready_at":20,"admitted_at":30}'],
+      ['', '{"grant":8,"ready_at":40,"admitted_at":50}'],
+    ]);
+    expect(new Set(purposes).size).toBe(1);
+    expect(purposes).toHaveLength(2);
+  });
+
   test('that the contract finds done already is not ordered again', async () => {
     gateway.chain.commit('earlier');
     gateway.answer = answerAsContract(new Map([['3', 'earlier']]));

@@ -11,6 +11,7 @@ import type { Deadlines } from './peer.ts';
 import { Peers } from './peers.ts';
 import type { PeerGroup } from './peers.ts';
 import type {
+  Admission,
   Commit,
   EventCheckpoint,
   GatewayChoice,
@@ -142,12 +143,16 @@ class GatewayLedger implements Ledger {
     bytes: Uint8Array;
     mediaType: string;
     numSamples?: number;
+    admission?: Admission;
   }): Promise<{ receipt: ModelReceipt; existed: boolean }> {
-    const { roundId, clientId, bytes, mediaType, numSamples } = model;
+    const { roundId, clientId, bytes, mediaType, numSamples, admission } = model;
+    // The model itself goes by the transient map: on the chain once, byte for byte.
+    const named = [roundId, clientId, '', mediaType, ...(numSamples === undefined ? [] : [String(numSamples)])];
     const outcome = await this.#submit({
       fn: 'AddModel',
-      // The model itself goes by the transient map: on the chain once, byte for byte.
-      args: [roundId, clientId, '', mediaType, ...(numSamples === undefined ? [] : [String(numSamples)])],
+      args: admission === undefined ? named : [...named.slice(0, 4), named[4] ?? '', admissionJson(admission)],
+      // The same model after another admission is the same work.
+      purposeArgs: named,
       model: bytes,
       about: `round ${roundId} client ${clientId}`,
       doneBefore: unlessOwn((result) => parseModelReceipt(result).txId),
@@ -315,6 +320,11 @@ class GatewayLedger implements Ledger {
 }
 
 const noModel: readonly ErrorCode[] = ['unknown_round', 'unknown_client', 'unknown_model'];
+
+/** As the contract takes it (chaincode/arguments.ts, `admissionOf`). */
+function admissionJson({ grant, readyAt, admittedAt }: Admission): string {
+  return JSON.stringify({ grant, ready_at: readyAt, admitted_at: admittedAt });
+}
 
 /** For functions whose result does not tell whether they write. */
 function never(): null {

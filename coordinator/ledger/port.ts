@@ -31,6 +31,13 @@ export interface GlobalReceipt extends Receipt {
   readonly timestamp: string;
 }
 
+/** By which grant of the run a client was let in. Times in ms since the epoch: of its READY, and of our START. */
+export interface Admission {
+  readonly grant: number;
+  readonly readyAt: number;
+  readonly admittedAt: number;
+}
+
 /** A round as the chain has it. */
 export interface LedgerRound {
   readonly roundId: string;
@@ -120,6 +127,8 @@ export interface Ledger {
     bytes: Uint8Array;
     mediaType: string;
     numSamples?: number;
+    /** By which admission it comes, for the receipt; left out where nobody is admitted. */
+    admission?: Admission;
   }): Promise<{ receipt: ModelReceipt; existed: boolean }>;
   /** Stores the aggregated model of a round, or the model that a run begins with. */
   updateGlobal(

@@ -28,6 +28,8 @@ export interface Work extends Invocation {
   /** Words that name it for people and for the log, e.g. its round and client. */
   readonly about: string;
   readonly peers: PeerGroup;
+  /** The arguments by which the same work is known again; all of them where not given. */
+  readonly purposeArgs?: readonly string[];
   /**
    * From the endorsed result, the id of the earlier transaction that did this very work, when the contract found it
    * done and writes nothing: then there is nothing to order. Null: it writes.
@@ -402,10 +404,10 @@ class DuplicateRefused extends Error {
   readonly verdict = { action: 'unknownFate' } as const;
 }
 
-/** The same work has the same purpose in every life: function, words for people, and a digest of all arguments. */
-function purposeOf({ fn, args, model, about }: Work): string {
+/** The same work has the same purpose in every life: function, words for people, and a digest of its arguments. */
+function purposeOf({ fn, args, purposeArgs = args, model, about }: Work): string {
   const digest = createHash('sha256');
-  for (const arg of args) digest.update(`${Buffer.byteLength(arg)}:`).update(arg);
+  for (const arg of purposeArgs) digest.update(`${Buffer.byteLength(arg)}:`).update(arg);
   if (model !== undefined) digest.update(model);
   return `${fn} ${about} ${digest.digest('hex')}`;
 }
