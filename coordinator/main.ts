@@ -151,6 +151,7 @@ class Starting {
       now: Date.now,
       state: () => this.#state,
       broker: () => mqtt.status(),
+      tokensFirst: config.access.tokens.length > 0,
       checkRun: (run) => {
         if (config.mqtt.discover || run.clients !== null) return;
         throw new FedfabError(

@@ -14,10 +14,22 @@ import { freeze, thaw } from './snapshot.ts';
 import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
 import { elapsed, ignore, initialState, isObserved } from './state.ts';
 import type { Effect, Event } from './types.ts';
-import { currentRound, grantOf, isHolder, viewRound, viewRun, waiting } from './views.ts';
+import { currentRound, grantOf, isHolder, storedDigest, viewRound, viewRun, waiting } from './views.ts';
 
 export type { RoundState, RunState };
-export { currentRound, freeze, grantOf, initialState, isHolder, needsGlobal, thaw, viewRound, viewRun, waiting };
+export {
+  currentRound,
+  freeze,
+  grantOf,
+  initialState,
+  isHolder,
+  needsGlobal,
+  storedDigest,
+  thaw,
+  viewRound,
+  viewRun,
+  waiting,
+};
 
 type Handler<E extends Event = Event> = (state: RunState, event: E, out: Out) => RunState;
 

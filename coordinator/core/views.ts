@@ -28,6 +28,11 @@ export function grantOf({ round }: RunState, client: number): number | null {
   return round?.sending.get(client)?.grant ?? null;
 }
 
+/** SHA-256 (hex) of the model that the chain is known to have of a client in the current round; null: of none. */
+export function storedDigest({ round }: RunState, roundId: string, client: number): string | null {
+  return round?.id === roundId ? (recordOf(round, client)?.receipt?.digest ?? null) : null;
+}
+
 /** The run as the API shows it. Costs as much as the round has clients. Throws a RangeError before RunDefined. */
 export function viewRun(state: RunState): RunView {
   const { run, generation, phase, paused, config, round } = state;

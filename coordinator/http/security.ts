@@ -64,6 +64,11 @@ export class Doorkeeper {
     if (request.routeOptions.config.access !== 'upload') this.#count(request);
   }
 
+  /** Counts an upload of what was stored before. Throws `too_many_requests`. */
+  countRepeated(request: FastifyRequest): void {
+    this.#count(request);
+  }
+
   #count(request: FastifyRequest): void {
     const wait = this.#limit.take(request.ip);
     if (wait === null) return;
