@@ -16,7 +16,7 @@ import { BrokerUsers } from './access/broker-users.ts';
 import type { BrokerUser, LoginRefusal } from './access/broker-users.ts';
 import { FailureLog } from './access/failure-log.ts';
 import { isLoopback } from './access/faults.ts';
-import { mayPublish, mayRead, maySubscribe } from './access/mqtt-rights.ts';
+import { mayPublish, mayRead, maySubscribe, stampedWill } from './access/mqtt-rights.ts';
 import { FedfabError } from './errors.ts';
 import { MessageProblems } from './message-problems.ts';
 
@@ -238,6 +238,9 @@ function rules(
       if (!isAllowed || !passedTopics.test(topic)) {
         drop(packet, client?.id ?? '', isAllowed ? 'topic' : 'forbidden');
       }
+      const user = client === null ? undefined : loggedIn.get(client);
+      const will = user === undefined ? null : stampedWill(user.node, packet.topic);
+      if (will !== null) packet.payload = Buffer.from(will);
       done(null);
     },
     authorizeSubscribe(client, subscription, done) {

@@ -254,8 +254,27 @@ describe('a body', () => {
     for (const body of ['null', '[]', '7', '"r"']) expect(await define(body)).toMatchObject({ status: 400 });
   });
   shut('with a run that is no part of a topic', async () => {
-    for (const name of ['a/b', '+', '#', 'a\u0000', '']) {
+    for (const name of [
+      'a/b',
+      '+',
+      '#',
+      'a\u0000',
+      '',
+      'a\u001b[2J',
+      'a\nb',
+      'a\u009bH',
+      '\u202egpj',
+      'x'.repeat(257),
+      1e21,
+    ]) {
       expect(await define(JSON.stringify({ run_id: name }))).toMatchObject({ status: 400, code: 'bad_config' });
+    }
+  });
+  shut('with a run whose topics are those of another', async () => {
+    for (const name of [`${run}_0`, `${shortRun}_0`]) {
+      const answer = await define(JSON.stringify({ run_id: name, client_ids: [1] }));
+      expect(answer).toMatchObject({ status: 400, code: 'bad_config' });
+      expect(answer.text).toContain('topics in common');
     }
   });
   shut('with numbers beyond all bounds', async () => {
