@@ -7,6 +7,7 @@ import type { CarriedModel, Decoded, MessageTypes } from '../topics/messages.ts'
 import { decode } from '../topics/messages.ts';
 import { haveCommonTopics } from '../topics/run-id.ts';
 import { needsGlobal, waiting } from './core/run.ts';
+import type { RunState } from './core/run.ts';
 import type { Event, GlobalSource, RunConfig } from './core/types.ts';
 import type { Engine } from './engine.ts';
 import type { Journal } from './journal.ts';
@@ -171,8 +172,7 @@ export class Intake {
     const state = this.#options.engine.state(run);
     if (state === null || (will.run ?? run) !== run) return false;
     if (will.run === undefined && state.phase === 'finished') return false;
-    if (will.who === 'server') return !state.serverOffline && (state.config?.serverId ?? 0) === will.id;
-    return !state.offline.has(will.id) && waiting(state, will.id) !== null;
+    return will.who === 'server' ? isServerThere(state, will.id) : isClientThere(state, will.id);
   }
 
   /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */
@@ -228,6 +228,14 @@ export class Intake {
     }
     await engine.dispatch(run, event);
   }
+}
+
+function isServerThere({ serverOffline, config }: RunState, server: number): boolean {
+  return !serverOffline && (config?.serverId ?? 0) === server;
+}
+
+function isClientThere(state: RunState, client: number): boolean {
+  return !state.offline.has(client) && waiting(state, client) !== null;
 }
 
 /** Null for what JSON.parse reads and JSON.stringify cannot write. */
