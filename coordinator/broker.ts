@@ -16,7 +16,7 @@ import { BrokerUsers } from './access/broker-users.ts';
 import type { BrokerUser, LoginRefusal } from './access/broker-users.ts';
 import { FailureLog } from './access/failure-log.ts';
 import { isLoopback } from './access/faults.ts';
-import { mayPublish, mayRead, maySubscribe } from './access/mqtt-rights.ts';
+import { mayPublish, mayRead, maySubscribe, stampedWill } from './access/mqtt-rights.ts';
 import { FedfabError } from './errors.ts';
 import { MessageProblems } from './message-problems.ts';
 
@@ -234,10 +234,13 @@ function rules(
       }
       // Who comes later must not take what is old for what is now; FedML retains nothing.
       if (known !== null) packet.retain = false;
-      const isAllowed = may(client, ({ node }) => mayPublish(node, topic, bytesOf(packet)));
-      if (!isAllowed || !passedTopics.test(topic)) {
-        drop(packet, client?.id ?? '', isAllowed ? 'topic' : 'forbidden');
+      if (!passes(client, packet)) {
+        done(null);
+        return;
       }
+      const user = client === null ? undefined : loggedIn.get(client);
+      const will = user === undefined ? null : stampedWill(user.node, topic);
+      if (will !== null) packet.payload = Buffer.from(will);
       done(null);
     },
     authorizeSubscribe(client, subscription, done) {
@@ -253,6 +256,14 @@ function rules(
     },
   };
   return { hooks, isGranted };
+
+  /** Whether this goes on to others; what does not is dropped. */
+  function passes(client: Client | null, packet: PublishPacket): boolean {
+    const isAllowed = may(client, ({ node }) => mayPublish(node, packet.topic, bytesOf(packet)));
+    if (isAllowed && passedTopics.test(packet.topic)) return true;
+    drop(packet, client?.id ?? '', isAllowed ? 'topic' : 'forbidden');
+    return false;
+  }
 
   /** Acknowledged and passed on to nobody: FedML dies of a lost connection, not of an unread status message. */
   function drop(packet: PublishPacket, client: string, problem: 'topic' | 'forbidden'): void {

@@ -14,6 +14,7 @@ import { demoCommand } from './commands/demo.ts';
 import { inspectCommand, verifyCommand } from './commands/inspect.ts';
 import { networkCommand } from './commands/network.ts';
 import { serveCommand } from './commands/serve.ts';
+import { plainText } from './commands/plain-text.ts';
 import { roundsCommand, statusCommand } from './commands/status.ts';
 import { mqttUserCommand, tokenCommand } from './commands/token.ts';
 import { watchCommand } from './commands/watch.ts';
@@ -93,7 +94,7 @@ export function errorText(error: unknown, debug: boolean): string {
   if (!(error instanceof Error)) {
     return `fedfab: ${String(error)}`;
   }
-  const text = `fedfab: ${taken(error) ?? error.message}`;
+  const text = `fedfab: ${plainText(taken(error) ?? error.message)}`;
   return debug ? `${text}\n${error.stack ?? ''}${causes(error)}` : text;
 }
 

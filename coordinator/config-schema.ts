@@ -5,6 +5,8 @@
  * `writeOnly` marks a secret: it is never printed, and has no flag, since other users of a machine see command lines.
  */
 
+import { runIdPattern } from '../topics/run-id.ts';
+
 /** Times in the journal are whole milliseconds: what is larger than numbers can count would come back as another. */
 const yearS = 31_536_000;
 
@@ -66,8 +68,8 @@ export const runSchema = {
     run_id: {
       type: ['string', 'integer'],
       minimum: 0,
-      // It is part of MQTT topic names: one level, no wildcards [MQTT-4.7.1-1].
-      pattern: '^[^/+#\\u0000]+$',
+      maximum: Number.MAX_SAFE_INTEGER,
+      pattern: runIdPattern,
       examples: ['1824'],
       description: "FedML's run_id.",
     },
@@ -147,7 +149,8 @@ const brokerUserSchema = {
     run: {
       type: ['string', 'integer', 'null'],
       minimum: 0,
-      pattern: '^[^/+#\\u0000]+$',
+      maximum: Number.MAX_SAFE_INTEGER,
+      pattern: runIdPattern,
       examples: ['1824'],
       default: null,
       description: "FedML's run_id; for clients and servers.",
@@ -274,6 +277,14 @@ export const configSchema = {
           default: true,
           description:
             'Find runs from the messages that pass; false: only the runs configured here or by POST /v1/runs.',
+        },
+        most_discovered: {
+          type: 'integer',
+          minimum: 1,
+          maximum: 1_000_000,
+          default: 1000,
+          description:
+            'Once so many runs are known, no more are found by their messages; runs that are over count until they are forgotten.',
         },
       },
     },

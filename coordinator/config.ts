@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 
+import { haveCommonTopics } from '../topics/run-id.ts';
 import { accessFaults } from './access/faults.ts';
 import type { RunConfig } from './core/types.ts';
 import { badConfig, newFaultFinder, shown, unknownSetting, withoutPassword, type Fault } from './config-faults.ts';
@@ -300,6 +301,7 @@ function finish(config: Config): Config {
     ...contradictions(config),
     ...accessFaults(config),
     ...repeatedRuns(runs),
+    ...confusedRuns(runs),
     ...runs.flatMap((run, index) => runContradictions(run, `runs[${index}].`, 'configuration')),
   ];
   if (faults.length > 0) {
@@ -370,6 +372,24 @@ function repeatedRuns(runs: readonly RunConfig[]): Fault[] {
     expected: 'each run_id once',
     remedy: 'Put its settings into one entry.',
   }));
+}
+
+function confusedRuns(runs: readonly RunConfig[]): Fault[] {
+  return runs.flatMap((run, index) =>
+    runs.slice(index + 1).flatMap((other) =>
+      haveCommonTopics(run, other)
+        ? [
+            {
+              path: 'runs',
+              source: 'configuration',
+              got: `run_ids ${shown(run.run)} and ${shown(other.run)}`,
+              expected: 'runs whose topics cannot be taken for those of another',
+              remedy: 'Rename one of them.',
+            },
+          ]
+        : [],
+    ),
+  );
 }
 
 function runContradictions(run: RunConfig, prefix: string, source: string): Fault[] {

@@ -1,5 +1,7 @@
 /** What the doors may ask (`service.ts`), answered from the engine's states, the journal's history and the ledger. */
-import { admissionOf, viewRun, waiting, currentRound, grantOf, isHolder } from './core/run.ts';
+import { createHash } from 'node:crypto';
+
+import { admissionOf, viewRun, waiting, currentRound, grantOf, isHolder, storedDigest } from './core/run.ts';
 import type { RunState } from './core/run.ts';
 import type { RoundView, RunConfig, RunView } from './core/types.ts';
 import { runConfigOf } from './config.ts';
@@ -9,8 +11,8 @@ import { FedfabError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import type { GatewayChoice, GlobalReceipt, Ledger, LedgerTip, ModelReceipt, StoredModel } from './ledger/port.ts';
 import { giveOrder } from './orders.ts';
-import type { Coordinator, FeedItem, Health, Received, ServiceState } from './service.ts';
-import { isUploadToken } from './tokens.ts';
+import type { Coordinator, FeedItem, Health, Received, ServiceState, UploadRight } from './service.ts';
+import { grantOfToken } from './tokens.ts';
 
 /** What the coordinator is made of. */
 export interface CoordinatorOptions {
@@ -22,6 +24,8 @@ export interface CoordinatorOptions {
   readonly now: () => number;
   readonly state: () => ServiceState;
   readonly broker: () => Health['broker'];
+  /** True where access is guarded: an upload that has no token of ours is told nothing else. */
+  readonly tokensFirst: boolean;
   /** Throws `bad_config` for a run that cannot be coordinated here. */
   readonly checkRun: (config: RunConfig) => void;
   /** A run that was made known by HTTP: its topics may have to be subscribed to. */
@@ -39,6 +43,8 @@ export function newCoordinator(options: CoordinatorOptions): Coordinator {
 class LedgeredCoordinator implements Coordinator {
   readonly #options: CoordinatorOptions;
   readonly #secret: Uint8Array;
+  /** Uploads on their way to the ledger: run and client → digest of what is stored by the client's grant. */
+  readonly #underWay = new Map<string, string>();
 
   constructor(options: CoordinatorOptions) {
     this.#options = options;
@@ -90,22 +96,26 @@ class LedgeredCoordinator implements Coordinator {
     return this.run(config.run);
   }
 
-  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): string {
+  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): UploadRight {
     const { run, client, token } = upload;
+    if (this.#options.tokensFirst && this.#grantOfToken(upload) === null) throw badToken();
     const state = this.#state(run);
     const roundId = this.#roundId(state, upload.roundId);
     const view = currentRound(state)?.id === roundId ? null : this.#options.journal.round(run, roundId);
     if (view !== null) throw closed(run, roundId);
     if (currentRound(state)?.phase === 'complete') throw closed(run, roundId);
     this.#demandSlot(state, roundId, client);
-    const grant = grantOf(state, client);
-    if (token === null || grant === null || !isUploadToken(this.#secret, { run, roundId, client, grant }, token)) {
-      throw new FedfabError('bad_token', 'give the upload_token of your latest START as a Bearer token', {
-        run,
-        client,
-      });
-    }
-    return roundId;
+    const grant = grantOfToken(this.#secret, { run, roundId, client }, token);
+    if (grant === null) throw badToken();
+    demandGrant(state, client, grant);
+    return { roundId, grant, used: storedDigest(state, roundId, client) !== null };
+  }
+
+  /** The grant of the token where we have made it for this path, whatever is known of the run; else null. */
+  #grantOfToken({ run, roundId, client, token }: Parameters<Coordinator['authorizeUpload']>[0]): number | null {
+    const state = roundId === 'current' ? this.#options.engine.state(run) : null;
+    const actual = state === null ? roundId : (currentRound(state)?.id ?? roundId);
+    return grantOfToken(this.#secret, { run, roundId: actual, client }, token);
   }
 
   /** Throws unless this client holds a slot of this round now. */
@@ -132,20 +142,25 @@ class LedgeredCoordinator implements Coordinator {
     run: string;
     roundId: string;
     client: number;
+    grant: number;
     bytes: Uint8Array;
     mediaType: string;
     numSamples?: number;
   }): Promise<{ receipt: ModelReceipt; existed: boolean }> {
     const { engine, ledger, now } = this.#options;
-    const { run, roundId, client, bytes, mediaType, numSamples } = upload;
+    const { run, roundId, client, grant, bytes, mediaType, numSamples } = upload;
     const samples = numSamples === undefined ? {} : { numSamples };
+    const digest = createHash('sha256').update(bytes).digest('hex');
     const stored = await engine.uploads(run).add(() => {
-      // The body may have taken longer than the lease.
       const state = this.#state(run);
+      // The body may have taken longer than the lease; and who lost the slot may hold it anew, by another grant.
       this.#demandSlot(state, roundId, client);
+      demandGrant(state, client, grant);
       const admission = admissionOf(state, client);
       const admitted = admission === null ? {} : { admission };
-      return ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples, ...admitted });
+      return this.#oneModel({ state, roundId, client, digest }, () =>
+        ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples, ...admitted }),
+      );
     });
     await engine.dispatch(run, {
       type: 'ModelStored',
@@ -155,6 +170,29 @@ class LedgeredCoordinator implements Coordinator {
       receipt: onlyReceipt(stored.receipt),
     });
     return stored;
+  }
+
+  /** A grant is good for one model: while one is stored, and after, another is refused before it costs the ledger anything. */
+  async #oneModel<T>(
+    { state, roundId, client, digest }: { state: RunState; roundId: string; client: number; digest: string },
+    store: () => Promise<T>,
+  ): Promise<T> {
+    const key = JSON.stringify([state.run, client]);
+    const other = this.#underWay.get(key) ?? storedDigest(state, roundId, client) ?? digest;
+    if (other !== digest) {
+      throw new FedfabError('model_conflict', 'another model was uploaded by this token: it is good for one', {
+        round_id: roundId,
+        client,
+        digest: other,
+      });
+    }
+    const isFirst = !this.#underWay.has(key);
+    this.#underWay.set(key, digest);
+    try {
+      return await store();
+    } finally {
+      if (isFirst) this.#underWay.delete(key);
+    }
   }
 
   async putGlobal(global: {
@@ -340,6 +378,16 @@ class LedgeredCoordinator implements Coordinator {
     const { engine } = this.#options;
     return engine.runs.find((run) => currentRound(this.#state(run))?.id === roundId) ?? null;
   }
+}
+
+/** The same for a token that is missing, wrong, or for something that is not there. */
+function badToken(): FedfabError {
+  return new FedfabError('bad_token', 'give the upload_token of your latest START as a Bearer token');
+}
+
+/** Throws where the client does not hold its slot by this grant any more. */
+function demandGrant(state: RunState, client: number, grant: number): void {
+  if (grantOf(state, client) !== grant) throw badToken();
 }
 
 function closed(run: string, roundId: string): FedfabError {

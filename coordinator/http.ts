@@ -190,6 +190,7 @@ function addHooks(app: FastifyInstance, options: HookOptions): void {
     keeper.count(request);
     const { host, origin } = request.headers;
     guard({ method: request.method, host, origin }, asLoopback ? null : app.server.address(), publicUrl);
+    keeper.demandDirect(request);
     if (request.is404) throw nothingAt(request, routes);
     keeper.admit(request);
     await Promise.resolve();

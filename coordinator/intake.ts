@@ -5,10 +5,13 @@ import type { Logger } from 'pino';
 
 import type { CarriedModel, Decoded, MessageTypes } from '../topics/messages.ts';
 import { decode } from '../topics/messages.ts';
+import { haveCommonTopics } from '../topics/run-id.ts';
 import { needsGlobal, waiting } from './core/run.ts';
+import type { RunState } from './core/run.ts';
 import type { Event, GlobalSource, RunConfig } from './core/types.ts';
 import type { Engine } from './engine.ts';
 import type { Journal } from './journal.ts';
+import { knownRuns } from './known-runs.ts';
 import type { MessageProblems } from './message-problems.ts';
 
 /** What the intake is made of. */
@@ -18,6 +21,8 @@ export interface IntakeOptions {
   readonly types: MessageTypes;
   /** Configuration of a run that was first heard of on the broker; null: only configured runs are coordinated. */
   readonly discover: ((run: string, serverId: number) => RunConfig) | null;
+  /** Once so many runs are known, no more are discovered. Default: any number. */
+  readonly mostRuns?: number;
   readonly problems: MessageProblems;
   readonly log: Logger;
   readonly now: () => number;
@@ -140,17 +145,34 @@ export class Intake {
     this.#options.problems.report('unknown-run', run, `${type} for a run that is not known`);
   }
 
-  /** FedML's last wills name no run: they count in every run that has this node. */
-  async #lastWill({ who, id }: Of<'last-will'>): Promise<void> {
-    const { engine, now } = this.#options;
-    for (const run of engine.runs) {
-      const state = engine.state(run);
-      if (state === null) continue;
-      if (who === 'server' && (state.config?.serverId ?? 0) === id)
-        await this.#dispatch(run, { type: 'ServerOffline', at: now() });
-      if (who === 'client' && waiting(state, id) !== null)
-        await this.#dispatch(run, { type: 'ClientOffline', at: now(), client: id });
+  /**
+   * FedML's last wills name no run. One that does, by our plug-in or by a broker that knows who published, counts in that
+   * run; another only where a single run can be meant: the nodes of other runs are not this one's to take offline.
+   */
+  async #lastWill(will: Of<'last-will'>): Promise<void> {
+    const { engine, problems, now } = this.#options;
+    const { who, id } = will;
+    const meant = engine.runs.filter((run) => this.#isMeant(run, will));
+    const [run] = meant;
+    if (run === undefined) return;
+    if (meant.length > 1) {
+      const detail = `last will of ${who} ${id}, which ${meant.length} runs have, and it names none: their leases will tell`;
+      problems.report('ambiguous-will', `${who} ${id}`, detail);
+      return;
     }
+    const at = now();
+    await this.#dispatch(
+      run,
+      who === 'server' ? { type: 'ServerOffline', at } : { type: 'ClientOffline', at, client: id },
+    );
+  }
+
+  /** Whether this run has the node of a last will, and does not know yet that it is gone. */
+  #isMeant(run: string, will: Of<'last-will'>): boolean {
+    const state = this.#options.engine.state(run);
+    if (state === null || (will.run ?? run) !== run) return false;
+    if (will.run === undefined && state.phase === 'finished') return false;
+    return will.who === 'server' ? isServerThere(state, will.id) : isClientThere(state, will.id);
   }
 
   /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */
@@ -178,9 +200,24 @@ export class Intake {
   /** Makes a run known that is not yet, where runs are discovered. */
   async #discover(run: string, serverId: number): Promise<void> {
     const { engine, discover, now, log } = this.#options;
-    if (discover === null || engine.state(run) !== null) return;
+    if (discover === null || engine.state(run) !== null || !this.#mayDiscover(run, serverId)) return;
     log.info({ run, server: serverId }, 'run discovered');
     await engine.dispatch(run, { type: 'RunDefined', at: now(), config: discover(run, serverId) });
+  }
+
+  #mayDiscover(run: string, serverId: number): boolean {
+    const { engine, mostRuns = Infinity, problems } = this.#options;
+    const known = knownRuns(engine);
+    if (known.length >= mostRuns) {
+      const detail = `${known.length} runs are known, and no more are discovered: forget those that are over, or raise mqtt.most_discovered`;
+      // One line, however many there are: each has a name of its own.
+      problems.report('too-many-runs', '', detail);
+      return false;
+    }
+    const other = known.find((one) => haveCommonTopics(one, { run, serverId, clients: null }));
+    if (other === undefined) return true;
+    problems.report('confused-run', run, `its topics cannot be told from those of run ${other.run}: rename it`);
+    return false;
   }
 
   async #dispatch(run: string, event: Event): Promise<void> {
@@ -191,6 +228,14 @@ export class Intake {
     }
     await engine.dispatch(run, event);
   }
+}
+
+function isServerThere({ serverOffline, config }: RunState, server: number): boolean {
+  return !serverOffline && (config?.serverId ?? 0) === server;
+}
+
+function isClientThere(state: RunState, client: number): boolean {
+  return !state.offline.has(client) && waiting(state, client) !== null;
 }
 
 /** Null for what JSON.parse reads and JSON.stringify cannot write. */

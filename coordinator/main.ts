@@ -9,7 +9,8 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 
 import { clientTopic, encodeStart, lastWillTopics, serverTopic } from '../topics/messages.ts';
-import { isLoopback, nodeOf } from './access/faults.ts';
+import { haveCommonTopics } from '../topics/run-id.ts';
+import { nodeOf } from './access/faults.ts';
 import { hashPassword } from './access/passwords.ts';
 import { readTlsFiles } from './access/tls-files.ts';
 import { startBroker } from './broker.ts';
@@ -22,6 +23,7 @@ import type { RunState } from './core/run.ts';
 import type { Effect, RunConfig } from './core/types.ts';
 import { EmbeddedNetwork } from './embedded-network.ts';
 import { Engine } from './engine.ts';
+import { knownRuns } from './known-runs.ts';
 import { FedfabError } from './errors.ts';
 import { buildHttp } from './http.ts';
 import { Intake } from './intake.ts';
@@ -32,6 +34,7 @@ import { logIgnored, logStep } from './log.ts';
 import { MessageProblems } from './message-problems.ts';
 import { newMetrics } from './metrics.ts';
 import { connectMqtt } from './mqtt.ts';
+import { openAccess } from './http/security.ts';
 import type { AccessOptions } from './http/security.ts';
 import type { ServiceState } from './service.ts';
 import { digestOf } from './storage.ts';
@@ -151,7 +154,9 @@ class Starting {
       now: Date.now,
       state: () => this.#state,
       broker: () => mqtt.status(),
+      tokensFirst: config.access.tokens.length > 0,
       checkRun: (run) => {
+        demandOwnTopics(engine, run);
         if (config.mqtt.discover || run.clients !== null) return;
         throw new FedfabError(
           'bad_config',
@@ -166,6 +171,7 @@ class Starting {
       engine,
       journal,
       types: config.messages,
+      mostRuns: config.mqtt.most_discovered,
       discover: config.mqtt.discover
         ? (run, serverId) => runConfigOf({ run_id: run, server_id: serverId }, defaults)
         : null,
@@ -193,8 +199,7 @@ class Starting {
     engine.recover();
     this.#started('engine', () => engine.stop());
     if (!config.mqtt.discover) {
-      const known = engine.runs.flatMap((run) => engine.state(run)?.config ?? []);
-      void mqtt.subscribe(known.flatMap(topicsOf)).catch(() => undefined);
+      void mqtt.subscribe(knownRuns(engine).flatMap(topicsOf)).catch(() => undefined);
     }
     for (const run of config.runs) coordinator.defineRun(run);
 
@@ -318,21 +323,9 @@ async function ownBrokerUser({ username, password }: { username: string; passwor
   return { name: username, passwordHash: await hashPassword(password), node: { role: 'coordinator' } };
 }
 
-/**
- * Whoever comes without a token where none is configured. One who reaches loopback is at home there; but what a proxy lets
- * in by a public name may be anybody, and gets no operator's rights.
- */
+/** Without tokens only loopback is reached (`access/faults.ts`), and whoever reaches that is at home there. */
 function accessOptions({ access, http }: Config): AccessOptions {
-  const isAtHome = http.public_url === null || isLoopback(hostOf(http.public_url));
-  return {
-    tokens: access.tokens,
-    anonymous: isAtHome ? { name: 'loopback', role: 'operator' } : { name: 'anybody', role: 'server' },
-    requestsPerS: http.requests_per_s,
-  };
-}
-
-function hostOf(url: string): string {
-  return (URL.parse(url)?.hostname ?? '').replace(/^\[(.*)\]$/, '$1');
+  return { ...openAccess, tokens: access.tokens, requestsPerS: http.requests_per_s };
 }
 
 /** For how long requests under way may go on when the service stops. */
@@ -353,6 +346,16 @@ async function closeHttp(http: FastifyInstance): Promise<void> {
 /** Whether an admission still holds. */
 function holds(state: RunState | null, { roundId, client, grant }: Start): boolean {
   return state !== null && isHolder(state, roundId, client, Date.now()) && grantOf(state, client) === grant;
+}
+
+/** Throws `bad_config` for a run of which a topic means something else in a run that is known. */
+function demandOwnTopics(engine: Engine, run: RunConfig): void {
+  const other = knownRuns(engine).find((known) => known.run !== run.run && haveCommonTopics(known, run));
+  if (other === undefined) return;
+  throw new FedfabError(
+    'bad_config',
+    `run ${run.run}: it has topics in common with run ${other.run}, so that a client of one could speak as the server of the other; rename it`,
+  );
 }
 
 /** The exact topics of a configured run, where nothing is discovered. */

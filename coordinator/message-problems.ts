@@ -1,5 +1,8 @@
 import type { Logger } from 'pino';
 
+/** Characters by which a sender is remembered. */
+const longestName = 200;
+
 /**
  * Counts messages that could not be used, and logs each kind once per sender: a client that sends rubbish in a loop must
  * not fill the disk through the log.
@@ -20,7 +23,9 @@ export class MessageProblems {
    * Counts one message. True the first time for this kind and sender: the time to log it. `kind` is one of our own few
    * words (`oversized`, `not-json`, …); `who` comes from the wire (client id or topic).
    */
-  count(kind: string, who: string): boolean {
+  count(kind: string, from: string): boolean {
+    // A topic may have 64 KB.
+    const who = from.slice(0, longestName);
     this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);
     const seen = this.#seen.get(kind) ?? new Set();
     this.#seen.set(kind, seen);
@@ -35,7 +40,7 @@ export class MessageProblems {
   report(kind: string, who: string, detail: string): void {
     if (this.count(kind, who)) {
       this.#log.warn(
-        { problem: kind, who, detail },
+        { problem: kind, who: who.slice(0, longestName), detail },
         'message ignored; more of this kind from there will only be counted',
       );
     }

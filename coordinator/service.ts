@@ -30,6 +30,16 @@ export interface FeedItem {
   readonly step: Step;
 }
 
+/** The right to upload one model. */
+export interface UploadRight {
+  /** The actual RoundID. */
+  readonly roundId: string;
+  /** The admission that it stands on; it ends with that. */
+  readonly grant: number;
+  /** A model was stored by it already: only the very same is taken again. */
+  readonly used: boolean;
+}
+
 /** What the chain still lacks of a round. */
 export interface Received {
   readonly round_id: string;
@@ -55,16 +65,20 @@ export interface Coordinator {
   defineRun(input: unknown): RunView;
 
   /**
-   * May this client upload now? Called before the body is read. `roundId` may be `current`. Resolves to the actual
-   * RoundID. Throws `unknown_run`, `unknown_round`, `unknown_client`, `bad_token`, `not_your_turn` (with its place),
-   * `round_closed`.
+   * May this client upload now? Called before the body is read. `roundId` may be `current`. Throws `bad_token` (where
+   * tokens are needed before all else, so that a stranger learns nothing of the run), `unknown_run`, `unknown_round`,
+   * `unknown_client`, `not_your_turn` (with its place), `round_closed`.
    */
-  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): string;
-  /** Puts an authorised model on the chain. `existed`: the very same was there already. */
+  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): UploadRight;
+  /**
+   * Puts an authorised model on the chain. `existed`: the very same was there already. Throws as `authorizeUpload` when the
+   * right has ended since, and `model_conflict` when another model was stored by it.
+   */
   upload(upload: {
     run: string;
     roundId: string;
     client: number;
+    grant: number;
     bytes: Uint8Array;
     mediaType: string;
     numSamples?: number;

@@ -6,6 +6,7 @@
 import { field, idOf, invalid, optional, textOf } from './fields.ts';
 import type { Fields } from './fields.ts';
 import messages from './messages.json' with { type: 'json' };
+import { isRunId } from './run-id.ts';
 import { clientTopic, lastWillTopics, readClientTopic, readServerTopic, serverTopic } from './topics.ts';
 
 export { clientTopic, lastWillTopics, serverTopic };
@@ -80,7 +81,7 @@ export interface Start extends Between {
 }
 
 /** Why a message of ours or FedML's could not be read. Stable words: they are counted by. */
-export type MalformedReason = 'not-utf8' | 'not-json' | 'not-an-object' | 'bad-field' | 'topic-mismatch';
+export type MalformedReason = 'not-utf8' | 'not-json' | 'not-an-object' | 'bad-field' | 'bad-run' | 'topic-mismatch';
 
 /** What a message means. */
 export type Decoded =
@@ -95,7 +96,8 @@ export type Decoded =
   /** C2S_CLIENT_STATUS; `status` is ONLINE, FINISHED, or what a later FedML may say. */
   | ({ readonly kind: 'status'; readonly status: string } & Between)
   | ({ readonly kind: 'finish' } & Between)
-  | { readonly kind: 'last-will'; readonly who: 'client' | 'server'; readonly id: number }
+  /** `run` where it names one: our plug-in's does, and the embedded broker's where it knows who published. */
+  | { readonly kind: 'last-will'; readonly who: 'client' | 'server'; readonly id: number; readonly run?: string }
   /** A message of FedML's, or of a later FedML, that the coordinator does not need. */
   | { readonly kind: 'other'; readonly type: number }
   /** The topic is none of FedML's. */
@@ -132,15 +134,19 @@ function parse(payload: Uint8Array): { readonly fields: Fields } | Malformed {
   return { fields: value as Fields };
 }
 
-/** FedML's last will: `{"ID": …, "status": "OFFLINE"}`. It names no run. */
+/** FedML's last will: `{"ID": …, "status": "OFFLINE"}`. It names no run; `run_id` is ours. */
 function lastWill(who: 'client' | 'server', fields: Fields): Decoded {
   const id = idOf(fields, 'ID', who === 'client' ? 1 : 0);
   if (id === invalid) return badField('ID', 'an integer id');
   const status = field(fields, 'status');
   if (status !== undefined && status !== messages.statuses.offline)
     return badField('status', messages.statuses.offline);
-  return { kind: 'last-will', who, id };
+  const run = optional(textOf, fields, 'run_id');
+  if (run === invalid || (run !== undefined && !isRunId(run))) return badField('run_id', 'a run id');
+  return { kind: 'last-will', who, id, ...given('run', run) };
 }
+
+const badRun = malformed('bad-run', 'the run id is too long, or has characters that none may have');
 
 function message(topic: string, fields: Fields, types: MessageTypes): Decoded {
   const type = idOf(fields, 'msg_type', 0);
@@ -172,6 +178,7 @@ function fromServer(type: number, topic: string, fields: Fields, types: MessageT
   if (read === null) {
     return malformed('topic-mismatch', `sender ${sender} and receiver ${receiver} do not fit the topic's ids`);
   }
+  if (!isRunId(read.run)) return badRun;
   if (type === types.start) return start(read, fields);
   if (type === fedml.finish) return { kind: 'finish', ...read };
   return model(type === fedml.init ? 'init' : 'sync', read, fields);
@@ -193,6 +200,7 @@ function fromClient(type: number, topic: string, fields: Fields, types: MessageT
   if (read?.client !== client) {
     return malformed('topic-mismatch', `sender ${client} does not fit the topic's id`);
   }
+  if (!isRunId(read.run)) return badRun;
   const between = { run: read.run, server, client };
   if (type === fedml.status) return status(between, fields);
   if (type === fedml.model) return localModel(between, fields);
@@ -325,10 +333,15 @@ export function encodeFinish(finish: Between): Encoded {
 }
 
 /** What a node leaves with the broker, to be published when its connection breaks. */
-export function encodeLastWill(will: { readonly who: 'client' | 'server'; readonly id: number }): Encoded {
+export function encodeLastWill(will: {
+  readonly who: 'client' | 'server';
+  readonly id: number;
+  readonly run?: string;
+}): Encoded {
+  const { who, id, run } = will;
   return {
-    topic: lastWillTopics[will.who],
-    payload: JSON.stringify({ ID: will.id, status: messages.statuses.offline }),
+    topic: lastWillTopics[who],
+    payload: JSON.stringify({ ID: id, status: messages.statuses.offline, ...given('run_id', run) }),
   };
 }
 

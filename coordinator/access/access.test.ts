@@ -6,8 +6,10 @@ import { join } from 'node:path';
 
 import { afterEach, describe, expect, it } from 'vitest';
 
-import { loadConfig } from '../config.ts';
+import { loadConfig, runConfigOf } from '../config.ts';
+import type { RunConfig } from '../core/types.ts';
 import { LogLines } from '../../tests/broker-suite.ts';
+import { defaultName, mosquittoAcl } from './acl.ts';
 import { BrokerUsers } from './broker-users.ts';
 import { makeCertificates } from './certificates.ts';
 import { FailureLog } from './failure-log.ts';
@@ -154,7 +156,7 @@ describe('rights on topics', () => {
     [client, 'flclient/last_will_msg', will(4), false],
     [client, 'flclient/last_will_msg', '[3]', false],
     [client, 'flclient/last_will_msg', 'null', false],
-    [client, 'flclient/last_will_msg', `{"ID":3,"x":"${'x'.repeat(2000)}"}`, false],
+    [client, 'flclient/last_will_msg', `{"ID":3,"x":"${'x'.repeat(5000)}"}`, false],
     [client, 'flserver/last_will_msg', will(3), false],
     [client, 'mlops/status', '{}', false],
     [server, 'fedml_r_1_0_3', '{}', true],
@@ -258,6 +260,29 @@ describe('a configuration', () => {
     ['a name for other lines', { FEDFAB_ACCESS_TOKENS: `[${token.replace('"a"', '"a\\nb"')}]` }, 'name'],
     ['a client of no run', { FEDFAB_BROKER_USERS: JSON.stringify([user('c', 'client')]) }, 'run and id of this client'],
     [
+      'a URL for others, and no tokens',
+      { FEDFAB_HTTP_PUBLIC_URL: 'https://fed.example.com' },
+      'access.tokens beside a URL',
+    ],
+    [
+      'a URL for others where a container is published on loopback',
+      {
+        FEDFAB_HTTP_HOST: '0.0.0.0',
+        FEDFAB_HTTP_PUBLISHED_ON_LOOPBACK: 'true',
+        FEDFAB_HTTP_PUBLIC_URL: 'http://192.0.2.7:8080',
+      },
+      'access.tokens beside a URL',
+    ],
+    ['a run that moves the cursor', { FEDFAB_RUNS: '[{"run_id":"a\\u001b[2J"}]' }, 'run_id'],
+    ['a run that ends a line', { FEDFAB_RUNS: '[{"run_id":"a\\nb"}]' }, 'run_id'],
+    ['a run without an end', { FEDFAB_RUNS: JSON.stringify([{ run_id: 'x'.repeat(257) }]) }, 'run_id'],
+    ['a run of a number that is no name', { FEDFAB_RUNS: '[{"run_id":1e21}]' }, 'run_id'],
+    [
+      'runs of which one writes what the other reads',
+      { FEDFAB_RUNS: '[{"run_id":"1"},{"run_id":"1_0","client_ids":[3]}]' },
+      'run_ids "1" and "1_0"',
+    ],
+    [
       'runs whose topics are the same',
       { FEDFAB_BROKER_USERS: JSON.stringify([user('c', 'client', '1_0', 3), user('s', 'server', '1', 0)]) },
       'Rename the run',
@@ -266,6 +291,16 @@ describe('a configuration', () => {
     expect(faults(env)).toContain(told);
   });
 
+  it.each([
+    { FEDFAB_HTTP_PUBLIC_URL: 'http://127.0.0.1:8080' },
+    { FEDFAB_HTTP_PUBLIC_URL: 'http://[::1]:8080' },
+    { FEDFAB_HTTP_PUBLIC_URL: 'https://fed.example.com', FEDFAB_ACCESS_TOKENS: `[${token}]` },
+    { FEDFAB_RUNS: '[{"run_id":"1","client_ids":[1]},{"run_id":"1_0","client_ids":[3]}]' },
+    { FEDFAB_RUNS: '[{"run_id":"1"},{"run_id":"1_00"},{"run_id":"1_1"}]' },
+  ])('is taken where nobody else comes in by it: %j', (env) =>
+    expect(faults(Object.fromEntries(Object.entries(env)))).toBe(''),
+  );
+
   it('shows no password hash', () => {
     const text = faults({
       FEDFAB_BROKER_USERS: JSON.stringify([{ ...user('c', 'client', 'r', 1), password_hash: 'geheim' }]),
@@ -273,6 +308,15 @@ describe('a configuration', () => {
     expect(text).toContain('password_hash');
     expect(text).not.toContain('geheim');
   });
+});
+
+it('an ACL file is not made for runs whose topics are the same', () => {
+  const of = (run: string, clients: readonly number[]): RunConfig => ({
+    ...runConfigOf({ run_id: run, client_ids: clients }, loadConfig({ cwd: tmpdir(), env: {} }).admission),
+  });
+  const users = { coordinator: 'c', nameOf: defaultName };
+  expect(() => mosquittoAcl([of('1', [3, 4]), of('1_0', [3])], users, false)).toThrow('topics in common');
+  expect(mosquittoAcl([of('1', [4]), of('1_0', [3])], users, false)).toContain('user client-1_0-3');
 });
 
 describe('certificates', () => {

@@ -3,6 +3,7 @@
  * that a last will names its own sender is checked by the embedded broker alone.
  */
 import { clientTopic, lastWillTopics, serverTopic } from '../../topics/messages.ts';
+import { haveCommonTopics } from '../../topics/run-id.ts';
 import type { RunConfig } from '../core/types.ts';
 import { FedfabError } from '../errors.ts';
 
@@ -22,6 +23,7 @@ export function mosquittoAcl(runs: readonly RunConfig[], users: AclUsers, discov
   if (runs.length === 0) {
     throw new FedfabError('bad_config', 'No run is configured: give --fedml-config, or runs in fedfab.yaml');
   }
+  demandOwnTopics(runs);
   const nodes = runs.flatMap((run) => nodesOf(run, users));
   return [
     '# Rights of FedFab and FedML on Mosquitto: acl_file <this file>, with allow_anonymous false and a password_file.',
@@ -31,6 +33,19 @@ export function mosquittoAcl(runs: readonly RunConfig[], users: AclUsers, discov
     ...section(users.coordinator, coordinatorTopics(runs, discover)),
     ...nodes,
   ].join('\n');
+}
+
+/** Throws `bad_config` for runs of which one's client could write what another's server says. */
+function demandOwnTopics(runs: readonly RunConfig[]): void {
+  for (const [index, run] of runs.entries()) {
+    const other = runs.slice(index + 1).find((one) => haveCommonTopics(run, one));
+    if (other === undefined) continue;
+    const names = `${JSON.stringify(run.run)} and ${JSON.stringify(other.run)}`;
+    throw new FedfabError(
+      'bad_config',
+      `The runs ${names} have topics in common, so that a client of one could speak as the server of the other: rename one of them`,
+    );
+  }
 }
 
 type Line = readonly ['read' | 'write', string];

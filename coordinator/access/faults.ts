@@ -30,7 +30,7 @@ export function accessFaults({ http, access, broker, mqtt }: Config): AccessFaul
 
 /** Addresses that no other machine can reach. */
 export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+  return host === 'localhost' || host.endsWith('.localhost') || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 /** The node that a user of the broker is. Only for users without faults. */
@@ -51,10 +51,18 @@ function halfTls(
   return [fault(`${section}.cert_file`, 'one of the two', expected, 'Set both or none.')];
 }
 
+/** A URL by which other machines come, past whatever it is that listens there. */
+function openUrl({ public_url: url }: Config['http'], tokens: number): AccessFault[] {
+  if (tokens > 0 || url === null || isLoopback((URL.parse(url)?.hostname ?? '').replace(/^\[(.*)\]$/, '$1'))) return [];
+  const expected = 'access.tokens beside a URL that other machines use';
+  const remedy = 'Make one by "fedfab token --role operator --name <you>", or use a loopback URL, or none.';
+  return [fault('http.public_url', JSON.stringify(url), expected, remedy)];
+}
+
 function openHttp(http: Config['http'], tokens: number): AccessFault[] {
-  if (isLoopback(http.host) || http.published_on_loopback) return [];
+  const faults = openUrl(http, tokens);
+  if (isLoopback(http.host) || http.published_on_loopback) return faults;
   const at = ['http.host', JSON.stringify(http.host)] as const;
-  const faults: AccessFault[] = [];
   if (tokens === 0) {
     const remedy = 'Make one by "fedfab token --role operator --name <you>", or listen on 127.0.0.1.';
     faults.push(fault(...at, 'access.tokens beside an address that other machines reach', remedy));

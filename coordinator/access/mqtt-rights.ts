@@ -2,7 +2,7 @@
  * Which topics a node of FedML may use: a client its own and its own last will, and to read what is sent to it; the server
  * its own side of the run; the coordinator what it reads along and its STARTs. Everything else is denied.
  */
-import { clientTopic, lastWillTopics, serverTopic } from '../../topics/messages.ts';
+import { clientTopic, encodeLastWill, lastWillTopics, serverTopic } from '../../topics/messages.ts';
 
 /** Who a user of the broker is. `run` and `id` are FedML's. */
 export type MqttNode =
@@ -70,8 +70,17 @@ function isOneOf(names: readonly string[], name: string): boolean {
   return names.includes(name);
 }
 
-/** Bytes; FedML's has some 40. */
-const longestWill = 1024;
+/** Bytes; FedML's has some 40, ours the run's name as well. */
+const longestWill = 4096;
+
+/**
+ * A last will with the run of the node that leaves it, whatever it said itself: it then counts in that run alone. Null for a
+ * topic that is none of last wills, and for the coordinator, which has none.
+ */
+export function stampedWill(node: MqttNode, topic: string): Uint8Array | null {
+  if (node.role === 'coordinator' || topic !== lastWillTopics[node.role]) return null;
+  return Buffer.from(encodeLastWill({ who: node.role, id: node.id, run: node.run }).payload);
+}
 
 /** FedML's last will: `{"ID": 3, "status": "OFFLINE"}`; the id may be text. */
 function isWillOf(id: number, payload: Uint8Array): boolean {

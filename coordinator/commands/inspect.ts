@@ -9,6 +9,7 @@ import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
 import { fabricRounds, verifyFabric, type Verdict } from './fabric.ts';
 import { ledgerProfile, withJson } from './options.ts';
+import { plainJson, plainLine } from './plain-text.ts';
 import { byteSize, textTable } from './text-table.ts';
 
 /** `fedfab inspect`. */
@@ -77,7 +78,7 @@ async function runInspect(options: Options, _args: readonly string[], cli: Cli):
 }
 
 function print<T>(options: Options, { out }: Cli, value: T, lines: (value: T) => readonly string[]): void {
-  out(options['json'] === true ? JSON.stringify(value, null, 2) : lines(value).join('\n'));
+  out(options['json'] === true ? plainJson(value) : lines(value).join('\n'));
 }
 
 function chosenRounds(rounds: readonly ChainRound[], options: Options): readonly ChainRound[] {
@@ -144,7 +145,7 @@ export function receiptsText(round: ChainRound): string {
   ];
   const heads = ['MODEL OF', 'BYTES', 'SAMPLES', 'TYPE', 'DIGEST', 'TRANSACTION', 'BLOCK', 'TIME'];
   return [
-    `round ${round.round_id}, number ${round.round_idx ?? '-'} of run ${round.run ?? '-'}`,
+    plainLine(`round ${round.round_id}, number ${round.round_idx ?? '-'} of run ${round.run ?? '-'}`),
     textTable(heads, rows),
   ].join('\n');
 }
@@ -184,7 +185,9 @@ async function runVerify(options: Options, _args: readonly string[], cli: Cli): 
     ledger === undefined
       ? verifyChainDir(textOption(options, 'dir') ?? 'fedfab-data')
       : await verifyFabric(options, ledgerProfile(ledger));
-  print(options, cli, verdict, ({ ok, checked, bad }) => [ok ? `All is well: ${checked}.` : `BAD: ${bad ?? ''}`]);
+  print(options, cli, verdict, ({ ok, checked, bad }) => [
+    plainLine(ok ? `All is well: ${checked}.` : `BAD: ${bad ?? ''}`),
+  ]);
   return verdict.ok ? 0 : 1;
 }
 

@@ -6,6 +6,7 @@ import { figuresOf, type RoundFigures } from '../page/client-state.ts';
 import { getJson } from './api.ts';
 import { type Cli, type CliCommand, type Options } from './command.ts';
 import { coordinatorToken, coordinatorUrl, wholeNumber, withCoordinator, withJson } from './options.ts';
+import { plainJson } from './plain-text.ts';
 import { duration, textTable } from './text-table.ts';
 
 /** How often `--watch` asks, in ms. */
@@ -39,7 +40,7 @@ async function runStatus(options: Options, _args: readonly string[], cli: Cli): 
   const token = coordinatorToken(options, cli);
   const show = async (): Promise<void> => {
     const answer = (await getJson(url, cli.signal, token)) as { runs: readonly RunView[] };
-    const text = options['json'] === true ? JSON.stringify(answer.runs, null, 2) : statusText(answer.runs);
+    const text = options['json'] === true ? plainJson(answer.runs) : statusText(answer.runs);
     // Back to the top of an emptied screen, where there is one.
     cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${text}` : text);
   };
@@ -67,7 +68,7 @@ async function runRounds(options: Options, args: readonly string[], cli: Cli): P
 
 function roundsAs(options: Options, rounds: readonly RoundView[]): string {
   if (options['json'] === true) {
-    return JSON.stringify(rounds, null, 2);
+    return plainJson(rounds);
   }
   return options['csv'] === true ? roundsCsv(rounds) : roundsText(rounds);
 }

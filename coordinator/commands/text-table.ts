@@ -1,15 +1,21 @@
 /** Tables in plain text. */
 
-/** Rows under heads, columns as wide as their widest cell; numbers to the right. No heads and rows: an empty text. */
-export function textTable(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+import { plainLine } from './plain-text.ts';
+
+/**
+ * Rows under heads, columns as wide as their widest cell; numbers to the right. No heads and rows: an empty text. Cells are
+ * made fit for a terminal.
+ */
+export function textTable(heads: readonly string[], cells: readonly (readonly (string | number)[])[]): string {
+  const rows = cells.map((row) => row.map((cell) => (typeof cell === 'number' ? cell : plainLine(cell))));
   const widths = heads.map((head, column) =>
     Math.max(head.length, ...rows.map((row) => String(row[column] ?? '').length)),
   );
   const right = heads.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
-  const line = (cells: readonly (string | number)[]): string =>
+  const line = (row: readonly (string | number)[]): string =>
     widths
       .map((width, column) => {
-        const cell = String(cells[column] ?? '');
+        const cell = String(row[column] ?? '');
         return right[column] === true ? cell.padStart(width) : cell.padEnd(width);
       })
       .join('  ')

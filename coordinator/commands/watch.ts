@@ -10,6 +10,7 @@ import { wordsOf } from '../page/step-words.ts';
 import { authorization, getJson } from './api.ts';
 import type { Cli, CliCommand, Options } from './command.ts';
 import { coordinatorToken, coordinatorUrl, withCoordinator } from './options.ts';
+import { plainLine } from './plain-text.ts';
 import { textTable } from './text-table.ts';
 
 /** The command. */
@@ -137,12 +138,7 @@ class Lines implements Watcher {
 }
 
 function stepLine(step: Step): string {
-  return plain(`${timeOfDay(step.at)}  ${step.run}  ${wordsOf(step)}`);
-}
-
-/** Names of runs and the ledger's words come from outside: nothing in them may move the cursor. */
-function plain(line: string): string {
-  return line.replaceAll(/\p{Cc}/gu, '?');
+  return plainLine(`${timeOfDay(step.at)}  ${step.run}  ${wordsOf(step)}`);
 }
 
 const escape = '\u001b[';
@@ -276,7 +272,7 @@ export function screenLines(facts: ScreenFacts): string[] {
   // What is not heard of any more does not go on counting.
   const room = rows - head.length - tail.length;
   const body = view === null ? ['No run yet.'] : clientLines(view, lostAt ?? now, Math.max(2, room));
-  return [...head, ...body, ...tail].slice(0, rows).map((line) => cut(plain(line), columns));
+  return [...head, ...body, ...tail].slice(0, rows).map((line) => cut(plainLine(line), columns));
 }
 
 function cut(line: string, columns: number): string {

@@ -14,7 +14,7 @@ import { freeze, thaw } from './snapshot.ts';
 import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
 import { elapsed, ignore, initialState, isObserved } from './state.ts';
 import type { Effect, Event } from './types.ts';
-import { admissionOf, currentRound, grantOf, isHolder, viewRound, viewRun, waiting } from './views.ts';
+import { admissionOf, currentRound, grantOf, isHolder, storedDigest, viewRound, viewRun, waiting } from './views.ts';
 
 export type { RoundState, RunState };
 export {
@@ -25,6 +25,7 @@ export {
   initialState,
   isHolder,
   needsGlobal,
+  storedDigest,
   thaw,
   viewRound,
   viewRun,

@@ -37,6 +37,11 @@ export function admissionOf(
   return grant === null || readyAt === null || admittedAt === null ? null : { grant, readyAt, admittedAt };
 }
 
+/** SHA-256 (hex) of the model that the chain is known to have of a client in the current round; null: of none. */
+export function storedDigest({ round }: RunState, roundId: string, client: number): string | null {
+  return round?.id === roundId ? (recordOf(round, client)?.receipt?.digest ?? null) : null;
+}
+
 /** The run as the API shows it. Costs as much as the round has clients. Throws a RangeError before RunDefined. */
 export function viewRun(state: RunState): RunView {
   const { run, generation, phase, paused, config, round } = state;

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { FedfabError } from '../errors.ts';
 import type { FeedItem } from '../service.ts';
-import { idSchema, integer, query } from './parameters.ts';
+import { integer, query, runSchema } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { RouteContext, RouteSpec } from './route.ts';
 
@@ -24,7 +24,7 @@ export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext)
     // The stream has no end, so there is nothing that HEAD could tell without opening it.
     head: false,
     query: query({
-      run: { ...idSchema, description: 'Only steps of this run' },
+      run: { ...runSchema, description: 'Only steps of this run' },
       last_event_id: {
         type: 'integer',
         minimum: 0,

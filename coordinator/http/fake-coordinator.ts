@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import type { RoundView, RunView, Step } from '../core/types.ts';
 import { FedfabError } from '../errors.ts';
 import type { GlobalReceipt, LedgerTip, ModelReceipt, StoredModel } from '../ledger/port.ts';
-import type { Coordinator, FeedItem, Health, Received, ServiceState } from '../service.ts';
+import type { Coordinator, FeedItem, Health, Received, ServiceState, UploadRight } from '../service.ts';
 
 type Method = Exclude<keyof Coordinator, 'state'>;
 
@@ -71,9 +71,9 @@ export class FakeCoordinator implements Coordinator {
     return run;
   }
 
-  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): string {
+  authorizeUpload(upload: { run: string; roundId: string; client: number; token: string | null }): UploadRight {
     this.#called('authorizeUpload', [upload]);
-    return upload.roundId === 'current' ? '0123' : upload.roundId;
+    return { roundId: upload.roundId === 'current' ? '0123' : upload.roundId, grant: 1, used: this.existed };
   }
 
   upload(upload: Parameters<Coordinator['upload']>[0]): Promise<{ receipt: ModelReceipt; existed: boolean }> {

@@ -27,7 +27,7 @@ export function modelRoutes(context: RouteContext): readonly RouteSpec[] {
   return [putModel(context), listModels(context), getModel(context)];
 }
 
-function putModel({ coordinator, readBody }: RouteContext): RouteSpec {
+function putModel({ coordinator, readBody, keeper }: RouteContext): RouteSpec {
   const content = { 'application/json': schemaRef('ModelReceipt') };
   return defineRoute<{ Params: ModelParams; Querystring: { num_samples?: number } }>({
     method: 'PUT',
@@ -35,7 +35,9 @@ function putModel({ coordinator, readBody }: RouteContext): RouteSpec {
     operationId: 'putModel',
     tag: 'models',
     summary: 'Uploads a local model',
-    description: 'The `upload_url` of START. Whether the client may upload is decided before the body is read.',
+    description:
+      'The `upload_url` of START, with its `upload_token`, which is good for one model: the very same may be sent again. ' +
+      'Whether the client may upload is decided before the body is read.',
     params: modelParams,
     query: query({
       num_samples: {
@@ -67,13 +69,23 @@ function putModel({ coordinator, readBody }: RouteContext): RouteSpec {
     handler: async (request, reply): Promise<FastifyReply> => {
       const { run, client, round_id: wanted } = request.params;
       const token = bearerToken(request);
-      const roundId = coordinator.authorizeUpload({ run, roundId: wanted, client, token });
+      const { roundId, grant, used } = coordinator.authorizeUpload({ run, roundId: wanted, client, token });
+      // Once a model is stored there is no need to send it again and again.
+      if (used) keeper.countRepeated(request);
       const mediaType = uploadMediaType(request);
       const bytes = await readBody(request);
       checkUpload(bytes, request);
       const { num_samples: numSamples } = request.query;
       const samples = numSamples === undefined ? {} : { numSamples };
-      const { receipt, existed } = await coordinator.upload({ run, roundId, client, bytes, mediaType, ...samples });
+      const { receipt, existed } = await coordinator.upload({
+        run,
+        roundId,
+        client,
+        grant,
+        bytes,
+        mediaType,
+        ...samples,
+      });
       return reply.code(existed ? 200 : 201).send(modelReceiptWire(receipt));
     },
   });

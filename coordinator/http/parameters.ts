@@ -1,4 +1,5 @@
 /** Path and query parameters that several routes share, as schemas and as types. */
+import { runIdPattern } from '../../topics/run-id.ts';
 import type { ObjectSchema, Schema } from './route.ts';
 
 /** Ids from outside: anything printable, up to 256 characters. */
@@ -9,7 +10,10 @@ export const idSchema: Schema = {
   pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]+$',
 };
 
-const run: Schema = { ...idSchema, description: "FedML's run_id" };
+/** A run's id. */
+export const runSchema: Schema = { type: 'string', pattern: runIdPattern, description: "FedML's run_id" };
+
+const run = runSchema;
 const roundId: Schema = { ...idSchema, description: 'The RoundID, or `current`' };
 const client: Schema = { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'FedML id' };
 

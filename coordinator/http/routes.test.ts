@@ -154,7 +154,9 @@ describe('upload', () => {
     });
     expect(called('authorizeUpload')).toEqual([[{ run: 'a1', roundId: 'current', client: 7, token: 'abc.DEF_1-2' }]]);
     const mediaType = 'application/x-npy; v="1"';
-    expect(called('upload')).toEqual([[{ run: 'a1', roundId: '0123', client: 7, bytes, mediaType, numSamples: 60 }]]);
+    expect(called('upload')).toEqual([
+      [{ run: 'a1', roundId: '0123', client: 7, grant: 1, bytes, mediaType, numSamples: 60 }],
+    ]);
   });
 
   it('answers 200 when the same was there', async () => {
@@ -165,7 +167,7 @@ describe('upload', () => {
   it('keeps application/octet-stream where no type is given, and no sample count', async () => {
     await harness.inject(put());
     const mediaType = 'application/octet-stream';
-    expect(called('upload')).toEqual([[{ run: 'a1', roundId: '0123', client: 7, bytes, mediaType }]]);
+    expect(called('upload')).toEqual([[{ run: 'a1', roundId: '0123', client: 7, grant: 1, bytes, mediaType }]]);
   });
 
   it('takes JSON as bytes, too', async () => {

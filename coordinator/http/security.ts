@@ -41,6 +41,8 @@ declare module 'fastify' {
   }
 }
 
+const proxyHeaders = ['forwarded', 'x-forwarded-for', 'x-real-ip'];
+
 /** Stands at the door of one server. */
 export class Doorkeeper {
   readonly #options: AccessOptions;
@@ -64,12 +66,27 @@ export class Doorkeeper {
     if (request.routeOptions.config.access !== 'upload') this.#count(request);
   }
 
+  /** Counts an upload of what was stored before. Throws `too_many_requests`. */
+  countRepeated(request: FastifyRequest): void {
+    this.#count(request);
+  }
+
   #count(request: FastifyRequest): void {
     const wait = this.#limit.take(request.ip);
     if (wait === null) return;
     throw new FedfabError('too_many_requests', `This address sends too much; come again in ${wait} s`, {
       retry_after_s: wait,
     });
+  }
+
+  /**
+   * Where everybody is at home, what a proxy passes on may be anybody's. Throws `forbidden_origin` for what says of itself
+   * that it was passed on; proxies do, unless they are told not to.
+   */
+  demandDirect({ headers }: FastifyRequest): void {
+    if (this.isTokenNeeded || !proxyHeaders.some((name) => headers[name] !== undefined)) return;
+    const detail = 'This came through a proxy, which lets in whoever reaches it: set access.tokens first';
+    throw new FedfabError('forbidden_origin', detail);
   }
 
   /** Lets a request of this address in, or throws `bad_token` or `no_right`. */

@@ -134,7 +134,7 @@ def test_a_node_that_fails_leaves_its_last_will(running: Running, listener: List
         raise RuntimeError("broken")
 
     running.manager.post(fail)
-    assert listener.next() == ("flclient/last_will_msg", {"ID": 3, "status": "OFFLINE"})
+    assert listener.next() == ("flclient/last_will_msg", {"ID": 3, "status": "OFFLINE", "run_id": "r"})
     running.join()
     assert str(running.error) == "broken"
 

@@ -276,6 +276,21 @@ describe('a server', () => {
     await world.say(server, { topic: serverTopic(run, 0, 1), payload: words(send(1)) });
     await world.say(server, encodeLastWill({ who: 'client', id: 1 }));
   });
+  test('of one run takes nobody of another offline by its last will, not even by naming the run', async () => {
+    const own = async (): Promise<unknown> =>
+      JSON.parse((await world.ask({ path: `/v1/runs/${run}`, token: world.tokens.reader })).text);
+    const before = await own();
+    const server = await world.login('short-server', { clientId: 'dying server' });
+    const client = await world.login('short-client', { clientId: 'dying client' });
+    for (const named of [{}, { run }]) {
+      await world.say(server, encodeLastWill({ who: 'server', id: 0, ...named }));
+      await world.say(client, encodeLastWill({ who: 'client', id: 1, ...named }));
+    }
+    await world.settled();
+    expect(await own()).toEqual(before);
+    const { text } = await world.ask({ path: `/v1/runs/${shortRun}`, token: world.tokens.reader });
+    expect(JSON.parse(text)).toMatchObject({ server_offline: true, round: { clients: [{ offline: true }] } });
+  });
   shut('listens to another run', async () => {
     const server = await world.login('short-server', { clientId: 'curious server' });
     await expect(server.subscribeAsync(ready(1).topic, { qos: 2 })).rejects.toThrow();
@@ -297,7 +312,7 @@ describe('where the broker asks nobody who they are', () => {
   beforeAll(async () => {
     const config = loadConfig({
       cwd: directory.path,
-      flags: { data_dir: directory.path, 'http.port': '0', 'broker.port': '0' },
+      flags: { data_dir: directory.path, 'http.port': '0', 'broker.port': '0', 'mqtt.most_discovered': '3' },
     });
     service = await serve(config, { log: newLogger({ level: 'silent', format: 'json' }) });
     anybody = await connectAsync(service.mqttUrl);
@@ -317,7 +332,8 @@ describe('where the broker asks nobody who they are', () => {
     readonly send: Readonly<Record<number, boolean>>;
     readonly round: { readonly round_id: string; readonly phase: string };
   }
-  const view = async (): Promise<View> => (await (await fetch(`${service.httpUrl}/v1/runs/${run}`)).json()) as View;
+  const view = async (of = run): Promise<View> =>
+    (await (await fetch(`${service.httpUrl}/v1/runs/${of}`)).json()) as View;
   const publication = ({
     topic,
     payload,
@@ -350,5 +366,55 @@ describe('where the broker asks nobody who they are', () => {
     await anybody.publishAsync(...publication(ready(1)));
     await eventually(async () => (await view()).ready.includes(1));
     expect((await view()).send).toEqual({ 1: false, 2: false });
+  });
+
+  /** Waits until so many messages of a kind were dropped. */
+  const dropped = async (kind: string, count: number): Promise<void> =>
+    eventually(async () => {
+      const text = await (await fetch(`${service.httpUrl}/metrics`)).text();
+      return text.includes(`fedfab_mqtt_dropped_messages_total{kind="${kind}"} ${count}`);
+    });
+
+  test('a last will that may be of several runs takes nobody offline; one that names its run counts there', async () => {
+    const other = { ...to, run: 'other' };
+    for (const client of [1, 2]) await anybody.publishAsync(...publication(encodeInit({ ...other, client })));
+    await anybody.publishAsync(...publication(encodeReady({ ...other, client: 2 }, defaultMessageTypes)));
+    await eventually(async () => (await view('other')).sending.includes(2));
+    const before = await view();
+    expect(before.sending).toEqual([2]);
+    await anybody.publishAsync(...publication(encodeLastWill({ who: 'client', id: 2 })));
+    await anybody.publishAsync(...publication(encodeLastWill({ who: 'server', id: 0 })));
+    await dropped('ambiguous-will', 2);
+    expect([await view(), (await view('other')).sending]).toEqual([before, [2]]);
+    await anybody.publishAsync(...publication(encodeLastWill({ who: 'client', id: 2, run: 'other' })));
+    await eventually(async () => (await view('other')).sending.length === 0);
+    expect(await view()).toEqual(before);
+  });
+
+  test('a run whose topics are those of another is not discovered, nor one whose name no door takes', async () => {
+    await anybody.publishAsync(...publication(encodeInit({ ...to, run: `${run}_0`, client: 1 })));
+    await dropped('confused-run', 1);
+    await anybody.publishAsync(...publication(encodeInit({ ...to, run: 'a\u001b[2Jb', client: 1 })));
+    await anybody.publishAsync(...publication(encodeInit({ ...to, run: 'x'.repeat(257), client: 1 })));
+    await dropped('bad-run', 2);
+    const { runs } = (await (await fetch(`${service.httpUrl}/v1/runs`)).json()) as { runs: { run: string }[] };
+    expect(runs.map((one) => one.run)).toEqual([run, 'other']);
+  });
+
+  test('no more runs are discovered than are allowed', async () => {
+    await anybody.publishAsync(...publication(encodeInit({ ...to, run: 'third', client: 1 })));
+    for (const name of ['fourth', 'fifth']) {
+      await anybody.publishAsync(...publication(encodeInit({ ...to, run: name, client: 1 })));
+    }
+    await dropped('too-many-runs', 2);
+    expect((await fetch(`${service.httpUrl}/v1/runs/third`)).status).toBe(200);
+    expect((await fetch(`${service.httpUrl}/v1/runs/fourth`)).status).toBe(404);
+  });
+
+  test('what a proxy brings is turned away: whoever reaches that is not on this machine', async () => {
+    for (const header of ['x-forwarded-for', 'forwarded', 'x-real-ip']) {
+      const answer = await fetch(`${service.httpUrl}/v1/runs`, { headers: { [header]: '192.0.2.7' } });
+      expect(answer.status).toBe(403);
+    }
   });
 });

@@ -540,7 +540,7 @@ describe('the slot', () => {
     await takeTurn('twin_b', 2);
     await takeTurn('twin_b', 1);
     await untilPhase(service, 'twin_b', 'complete');
-    await say(encodeLastWill({ who: 'client', id: 1 }));
+    await say(encodeLastWill({ who: 'client', id: 1, run: 'twin_a' }));
     await takeTurn('twin_a', 2);
     starts = [];
     await takeTurn('twin_a', 1);

@@ -213,7 +213,7 @@ def new_comm_manager(args: Any, node: Node, receivers: list[int], storage: Any |
         password=str(config.get("MQTT_PWD") or ""),
         name=f"FedML_CS_{node.run}_{node.node}",
         topics=tuple(dict.fromkeys(topics)),
-        last_will=(SERVER_LAST_WILL if node.is_server else CLIENT_LAST_WILL, last_will(node.node)),
+        last_will=(SERVER_LAST_WILL if node.is_server else CLIENT_LAST_WILL, last_will(node.node, node.run)),
     )
     return FedfabCommManager(node, options, storage or NoStorage(), topic_to)
 

@@ -70,9 +70,9 @@ def server_topic(run: str, server: int, client: int) -> str:
     return str(_TABLE["topics"]["server"]).format(run=run, server=server, client=client)
 
 
-def last_will(node: int) -> str:
-    """What a node leaves with the broker, to be published when its connection breaks."""
-    return json.dumps({"ID": node, "status": OFFLINE})
+def last_will(node: int, run: str) -> str:
+    """What a node leaves with the broker, to be published when its connection breaks. FedML's own names no run."""
+    return json.dumps({"ID": node, "status": OFFLINE, "run_id": run})
 
 
 @dataclass(frozen=True)
