@@ -1,6 +1,8 @@
 /** What the doors may ask (`service.ts`), answered from the engine's states, the journal's history and the ledger. */
 import { createHash } from 'node:crypto';
 
+import type { Logger } from 'pino';
+
 import { admissionOf, viewRun, waiting, currentRound, grantOf, isHolder, storedDigest } from './core/run.ts';
 import type { RunState } from './core/run.ts';
 import type { RoundView, RunConfig, RunView } from './core/types.ts';
@@ -11,6 +13,7 @@ import { FedfabError } from './errors.ts';
 import type { Journal } from './journal.ts';
 import type { GatewayChoice, GlobalReceipt, Ledger, LedgerTip, ModelReceipt, StoredModel } from './ledger/port.ts';
 import { giveOrder } from './orders.ts';
+import type { AskedOrder } from './orders.ts';
 import type { Coordinator, FeedItem, Health, Received, ServiceState, UploadRight } from './service.ts';
 import { grantOfToken } from './tokens.ts';
 
@@ -21,6 +24,7 @@ export interface CoordinatorOptions {
   readonly ledger: Ledger;
   /** Defaults of a run's admission: what `runConfigOf` fills in. */
   readonly defaults: Parameters<typeof runConfigOf>[1];
+  readonly log: Logger;
   readonly now: () => number;
   readonly state: () => ServiceState;
   readonly broker: () => Health['broker'];
@@ -280,31 +284,37 @@ class LedgeredCoordinator implements Coordinator {
   }
 
   async dropSlot(order: { run: string; roundId: string; client: number; by: string }): Promise<RunView> {
-    const { run, client, by } = order;
-    const roundId = this.#roundId(this.#state(run), order.roundId);
-    await giveOrder(this.#options.engine, run, { type: 'SlotDropped', at: this.#options.now(), roundId, client, by });
-    return this.run(run);
+    await this.#give({ ...order, order: 'drop-slot' });
+    return this.run(order.run);
   }
 
   async closeRound(order: { run: string; roundId: string; by: string }): Promise<RunView> {
-    const { run, by } = order;
-    const roundId = this.#roundId(this.#state(run), order.roundId);
-    await giveOrder(this.#options.engine, run, { type: 'CloseOrdered', at: this.#options.now(), roundId, by });
-    return this.run(run);
+    await this.#give({ ...order, order: 'close-round' });
+    return this.run(order.run);
   }
 
-  async pause({ run, by }: { run: string; by: string }): Promise<RunView> {
-    await giveOrder(this.#options.engine, run, { type: 'RunPaused', at: this.#options.now(), by });
-    return this.run(run);
+  async pause(order: { run: string; by: string }): Promise<RunView> {
+    await this.#give({ ...order, order: 'pause' });
+    return this.run(order.run);
   }
 
-  async resume({ run, by }: { run: string; by: string }): Promise<RunView> {
-    await giveOrder(this.#options.engine, run, { type: 'RunResumed', at: this.#options.now(), by });
-    return this.run(run);
+  async resume(order: { run: string; by: string }): Promise<RunView> {
+    await this.#give({ ...order, order: 'resume' });
+    return this.run(order.run);
   }
 
-  async forget({ run, by }: { run: string; by: string }): Promise<void> {
-    await giveOrder(this.#options.engine, run, { type: 'RunForgotten', at: this.#options.now(), by });
+  async forget(order: { run: string; by: string }): Promise<void> {
+    await this.#give({ ...order, order: 'forget' });
+  }
+
+  #give(order: AskedOrder): Promise<void> {
+    const { engine, journal, log, now } = this.#options;
+    const roundId = (run: string, id: string): string => this.#roundId(this.#state(run), id);
+    return giveOrder({ engine, journal, log, now, roundId }, order);
+  }
+
+  orders(page: { limit: number; before?: number; run?: string }): ReturnType<Coordinator['orders']> {
+    return this.#options.journal.orders(page);
   }
 
   async ledgerTip(count: number): Promise<LedgerTip> {

@@ -24,6 +24,7 @@ import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step }
 import { FedfabError } from './errors.ts';
 import type { Entry, History, Journal } from './journal.ts';
 import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
+import { recordOfEvent } from './order-record.ts';
 
 /** What the engine needs from outside. */
 export interface EngineOptions {
@@ -271,7 +272,8 @@ export class Engine {
       states.set(run, state);
       const steps = effects.flatMap((effect) => (effect.type === 'report' ? [effect.step] : []));
       const matters = state !== before || effects.some(({ type }) => type !== 'ignored');
-      return { run, event, effects, matters, steps, rounds: this.#endedRounds(run, before, state, steps) };
+      const rounds = this.#endedRounds(run, before, state, steps);
+      return { run, event, effects, matters, steps, rounds, order: recordOfEvent(run, event) };
     });
     return { stepped, states };
   }

@@ -53,6 +53,7 @@ const samples: Readonly<Record<string, { request: TestRequest; method: string | 
   pauseRun: { request: order('/pause'), method: 'pause' },
   resumeRun: { request: order('/resume'), method: 'resume' },
   forgetRun: { request: { method: 'DELETE', url: '/v1/runs/a1' }, method: 'forget' },
+  listOrders: { request: { url: '/v1/orders' }, method: 'orders' },
   getAccess: { request: { url: '/v1/access' }, method: null },
   getLedger: { request: { url: '/v1/ledger' }, method: 'ledgerTip' },
   getPage: { request: { url: '/' }, method: null },

@@ -1,13 +1,15 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { temporaryDirectory } from '../tests/processes.ts';
+import { initialState, step, viewRun } from './core/run.ts';
 import type { Event, RoundView, Step } from './core/types.ts';
 import { openJournal } from './journal.ts';
 import type { Journal } from './journal.ts';
+import { recordOfEvent } from './order-record.ts';
 
 let directory: ReturnType<typeof temporaryDirectory>;
 let path: string;
@@ -144,6 +146,98 @@ test('a checkpoint is null at first, then the last one saved', () => {
   journal.close();
   journal = openJournal(path);
   expect(journal.checkpoint('events').load()).toEqual({ block: 5, txId: 'u' });
+});
+
+describe('orders', () => {
+  const pause: Event = { type: 'RunPaused', at: 1, by: 'alice' };
+  const paused = { at: 1, by: 'alice', run: 'a', order: 'pause', round_id: null, client: null, code: null };
+
+  test('are kept with their event, outlive their run, and are told newest first', () => {
+    journal.append([{ ...entry('a', 1), event: pause, order: recordOfEvent('a', pause) }]);
+    journal.putOrder({ ...paused, at: 2, order: 'pause', outcome: 'already' });
+    journal.putOrder({ ...paused, at: 3, order: 'drop-slot', run: 'b', client: 7, outcome: 'refused', code: 'x' });
+    journal.forget('a');
+    const first = journal.orders({ limit: 2 });
+    expect(first.orders).toEqual([
+      { ...paused, id: 3, at: 3, order: 'drop-slot', run: 'b', client: 7, outcome: 'refused', code: 'x' },
+      { ...paused, id: 2, at: 2, outcome: 'already' },
+    ]);
+    expect(journal.orders({ limit: 2, before: first.next ?? 0 })).toEqual({
+      orders: [{ ...paused, id: 1, outcome: 'done' }],
+      next: null,
+    });
+    expect(journal.orders({ limit: 9, run: 'a' }).orders.map(({ id }) => id)).toEqual([2, 1]);
+  });
+
+  test('are written with their event or not at all', () => {
+    const circular: Record<string, unknown> = { type: 'RunPaused' };
+    circular['self'] = circular;
+    const order = recordOfEvent('a', pause);
+    expect(() =>
+      journal.append([
+        { ...entry('a', 1), order },
+        { ...entry('a', 2), event: circular as never },
+      ]),
+    ).toThrow();
+    expect(journal.orders({ limit: 9 }).orders).toEqual([]);
+  });
+
+  test.each(['DELETE FROM orders', "UPDATE orders SET who = 'eve'"])('%s is refused by the file itself', (sql) => {
+    journal.putOrder({ ...paused, order: 'pause', outcome: 'done' });
+    journal.close();
+    const db = new DatabaseSync(path);
+    expect(() => db.exec(sql)).toThrow(/orders are never/);
+    db.close();
+    journal = openJournal(path);
+    expect(journal.orders({ limit: 9 }).orders).toHaveLength(1);
+  });
+
+  test('an event that is none has no record', () => {
+    expect(recordOfEvent('a', tick(1))).toBeNull();
+  });
+});
+
+describe('a journal of version 1', () => {
+  beforeEach(() => {
+    journal.close();
+    path = join(directory.path, 'golden.sqlite');
+    const db = new DatabaseSync(path);
+    db.exec(readFileSync(new URL('fixtures/journal-1.sql', import.meta.url), 'utf8'));
+    db.close();
+    journal = openJournal(path);
+  });
+
+  test('says who gave which order, as far as it was kept', () => {
+    const { orders } = journal.orders({ limit: 9 });
+    expect(orders.map(({ at, by, run, order, client, outcome }) => [at, by, run, order, client, outcome])).toEqual([
+      [1_700_000_019_000, 'alice', 'a', 'resume', null, 'done'],
+      [1_700_000_017_000, 'bob', 'a', 'pause', null, 'done'],
+      [1_700_000_016_000, 'alice', 'a', 'drop-slot', 1, 'done'],
+      [1_700_000_010_000, 'bob', 'b', 'forget', null, 'done'],
+    ]);
+    expect(orders[2]?.round_id).toBe('01234567890123451');
+  });
+
+  test('is migrated once', () => {
+    journal.close();
+    journal = openJournal(path);
+    expect(journal.orders({ limit: 9 }).orders).toHaveLength(4);
+    journal.close();
+    const db = new DatabaseSync(path);
+    expect(db.prepare('PRAGMA user_version').get()).toEqual({ user_version: 2 });
+    db.close();
+  });
+
+  test('is read as it was written: the same run, rounds, steps and checkpoint', () => {
+    expect(journal.runs()).toEqual(['a']);
+    const { events } = journal.history('a');
+    const view = viewRun(events.reduce((state, event) => step(state, event).state, initialState('a')));
+    expect(view).toMatchObject({ phase: 'running', paused: null, send: { 1: true, 2: true } });
+    expect(view.round).toMatchObject({ round_id: '01234567890123451', phase: 'complete', end: 'all' });
+    expect(journal.rounds('a', { limit: 9 }).rounds).toEqual([view.round]);
+    expect(journal.lastStepId()).toBe(28);
+    expect(journal.checkpoint('contract events').load()).toEqual({ block: 7, txId: 'tx7' });
+  });
 });
 
 describe('opening', () => {

@@ -15,9 +15,11 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Event, RoundView, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
 import type { EventCheckpoint, TransactionLog } from './ledger/port.ts';
+import { isOrder, recordOfEvent } from './order-record.ts';
+import type { OrderRecord, OrderView } from './order-record.ts';
 
 /** Raised with every change of the tables or of the meaning of an event; older journals are migrated, newer ones refused. */
-const journalVersion = 1;
+const journalVersion = 2;
 
 /** One event with what it led to, as it goes into the journal. */
 export interface Entry {
@@ -26,6 +28,8 @@ export interface Entry {
   readonly steps: readonly Step[];
   /** Rounds that this event ended or changed after their end. */
   readonly rounds: readonly RoundView[];
+  /** Where the event is an operator's order. */
+  readonly order?: OrderRecord | null;
 }
 
 /** A stored step with its place in the feed. */
@@ -57,6 +61,9 @@ const schema = `
   CREATE TABLE IF NOT EXISTS transactions (tx_id TEXT PRIMARY KEY, purpose TEXT NOT NULL, signed BLOB) STRICT;
   CREATE INDEX IF NOT EXISTS transactions_by_purpose ON transactions (purpose);
   CREATE TABLE IF NOT EXISTS checkpoints (name TEXT PRIMARY KEY, block INTEGER NOT NULL, tx_id TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL, run TEXT NOT NULL, what TEXT NOT NULL, round_id TEXT, client INTEGER, outcome TEXT NOT NULL, code TEXT) STRICT;
+  CREATE TRIGGER IF NOT EXISTS orders_stay BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'orders are never dropped'); END;
+  CREATE TRIGGER IF NOT EXISTS orders_stand BEFORE UPDATE ON orders BEGIN SELECT RAISE(ABORT, 'orders are never changed'); END;
 `;
 
 /** Opens the journal, makes it when it is not there. Throws `bad_config` when it is another's, or of a later version. */
@@ -81,8 +88,39 @@ export function openJournal(path: string): Journal {
       `the journal ${path} is of version ${found}, this program reads up to ${journalVersion}: use the newer program`,
     );
   }
-  db.exec(`BEGIN IMMEDIATE; ${schema} PRAGMA user_version = ${journalVersion}; COMMIT;`);
+  db.exec(`BEGIN IMMEDIATE; ${schema}`);
+  if (found === 1) gatherOrders(db);
+  db.exec(`PRAGMA user_version = ${journalVersion}; COMMIT;`);
   return new Journal(db);
+}
+
+/**
+ * From version 1, which kept an order only as an event of its run: those that are still there, and the last one of each run
+ * that was forgotten, which is a step.
+ */
+function gatherOrders(db: DatabaseSync): void {
+  const kept = db
+    .prepare('SELECT run, event FROM events ORDER BY id')
+    .all()
+    .map((row) => ({ run: text(row['run']), event: JSON.parse(text(row['event'])) as Event }))
+    .filter(({ event }) => isOrder(event));
+  const forgotten = db
+    .prepare("SELECT step FROM steps WHERE json_extract(step, '$.step') = 'run-forgotten'")
+    .all()
+    .map((row) => JSON.parse(text(row['step'])) as Extract<Step, { step: 'run-forgotten' }>)
+    .filter((step) => !kept.some(({ run, event }) => run === step.run && event.type === 'RunForgotten'))
+    .map(({ run, at, by }) => ({ run, event: { type: 'RunForgotten' as const, at, by } }));
+  const insert = db.prepare(insertOrder);
+  const records = [...kept, ...forgotten].flatMap(({ run, event }) => recordOfEvent(run, event) ?? []);
+  for (const record of records.toSorted((one, other) => one.at - other.at)) insert.run(...orderValues(record));
+}
+
+const insertOrder =
+  'INSERT INTO orders (at, who, run, what, round_id, client, outcome, code) VALUES (?, ?, ?, ?, ?, ?, ?, ?)';
+
+function orderValues(order: OrderRecord): (string | number | null)[] {
+  const { at, by, run, order: what, round_id: roundId, client, outcome, code } = order;
+  return [at, by, run, what, roundId, client, outcome, code];
 }
 
 function describe(cause: unknown): string {
@@ -140,9 +178,31 @@ export class Journal implements TransactionLog {
           stored.push({ id: Number(lastInsertRowid), step });
         }
         for (const round of entry.rounds) this.#putRound(entry.run, round);
+        if (entry.order !== undefined && entry.order !== null) this.#addOrder(entry.order);
       }
     });
     return stored;
+  }
+
+  #addOrder(order: OrderRecord): void {
+    this.#prepare(insertOrder).run(...orderValues(order));
+  }
+
+  /** Keeps an order that changed nothing; one that is carried out is kept with its event. */
+  putOrder(order: OrderRecord): void {
+    this.#transaction(() => this.#addOrder(order));
+  }
+
+  /** Orders, newest first, those before the cursor `before`, of one run where it is given. */
+  orders(page: { limit: number; before?: number; run?: string }): {
+    orders: readonly OrderView[];
+    next: number | null;
+  } {
+    const rows = this.#prepare(
+      'SELECT * FROM orders WHERE id < ?1 AND (?2 IS NULL OR run = ?2) ORDER BY id DESC LIMIT ?3',
+    ).all(page.before ?? Number.MAX_SAFE_INTEGER, page.run ?? null, page.limit + 1);
+    const orders = rows.slice(0, page.limit).map(orderView);
+    return { orders, next: rows.length > page.limit ? (orders.at(-1)?.id ?? null) : null };
   }
 
   #putRound(run: string, round: RoundView): void {
@@ -159,7 +219,7 @@ export class Journal implements TransactionLog {
     ).run(run, run, JSON.stringify(state));
   }
 
-  /** Drops all that is kept of a run but its newest step: the one that tells who ordered it. */
+  /** Drops all that is kept of a run but its orders and its newest step: the one that tells who ordered it. */
   forget(run: string): void {
     this.#transaction(() => {
       for (const table of ['events', 'snapshots', 'rounds'])
@@ -342,6 +402,20 @@ export class Journal implements TransactionLog {
       throw error;
     }
   }
+}
+
+function orderView(row: Readonly<Record<string, unknown>>): OrderView {
+  return {
+    id: integer(row['id']),
+    at: integer(row['at']),
+    by: text(row['who']),
+    run: text(row['run']),
+    order: text(row['what']) as OrderRecord['order'],
+    round_id: row['round_id'] === null ? null : text(row['round_id']),
+    client: row['client'] === null ? null : integer(row['client']),
+    outcome: text(row['outcome']) as OrderRecord['outcome'],
+    code: row['code'] === null ? null : text(row['code']),
+  };
 }
 
 function text(value: unknown): string {

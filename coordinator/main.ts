@@ -151,6 +151,7 @@ class Starting {
       journal,
       ledger,
       defaults,
+      log: this.#log,
       now: Date.now,
       state: () => this.#state,
       broker: () => mqtt.status(),

@@ -11,6 +11,7 @@ import type {
   ModelReceipt,
   StoredModel,
 } from './ledger/port.ts';
+import type { OrderView } from './order-record.ts';
 
 /** STARTING → RECOVERING → RUNNING → DRAINING → STOPPED. */
 export type ServiceState = 'STARTING' | 'RECOVERING' | 'RUNNING' | 'DRAINING' | 'STOPPED';
@@ -121,6 +122,11 @@ export interface Coordinator {
   resume(order: { run: string; by: string }): Promise<RunView>;
   /** Lets go of a run that is over. Throws `unknown_run`, `run_conflict`. */
   forget(order: { run: string; by: string }): Promise<void>;
+  /** Every order that was ever given, newest first, of one run where it is named: also of one that is forgotten. */
+  orders(page: { limit: number; before?: number; run?: string }): {
+    orders: readonly OrderView[];
+    next: number | null;
+  };
 
   /** The newest blocks of the chain, `count` of them at most. */
   ledgerTip(count: number): Promise<LedgerTip>;

@@ -24,6 +24,31 @@ export async function getJson(url: string, signal: AbortSignal, token: string | 
   return body;
 }
 
+/** How many are asked for at once where all are wanted: the most that the API gives. */
+const pageSize = 500;
+
+/**
+ * GETs a list that comes in pages: all of it, or as many as `limit`. `key`: what the list is called in an answer. `more`:
+ * there are more than these.
+ */
+export async function getPages(
+  url: string,
+  key: string,
+  { limit = Infinity, signal, token }: { limit?: number; signal: AbortSignal; token: string | null },
+): Promise<{ items: readonly unknown[]; more: boolean }> {
+  const items: unknown[] = [];
+  let next: number | null = null;
+  do {
+    const page = new URL(url);
+    page.searchParams.set('limit', String(Math.min(limit - items.length, pageSize)));
+    if (next !== null) page.searchParams.set('before', String(next));
+    const answer = (await getJson(page.href, signal, token)) as Record<string, unknown> & { next: number | null };
+    items.push(...(answer[key] as readonly unknown[]));
+    next = answer.next;
+  } while (next !== null && items.length < limit);
+  return { items, more: next !== null };
+}
+
 /** The header that carries an access token; none for none. */
 export function authorization(token: string | null): Record<string, string> {
   return token === null ? {} : { authorization: `Bearer ${token}` };

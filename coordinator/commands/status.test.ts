@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import type { ClientView, RoundView, RunView } from '../core/types.ts';
-import { roundsCsv, roundsText, statusText } from './status.ts';
+import { ordersText, roundsCsv, roundsText, statusText } from './status.ts';
 import { byteSize, duration, textTable } from './text-table.ts';
 
 function client(id: number, times: Partial<ClientView> = {}): ClientView {
@@ -135,10 +135,48 @@ describe('rounds as comma-separated values', () => {
     const [heads, first, second, ...more] = roundsCsv([open, round]).split('\r\n');
     expect(heads?.split(',').slice(0, 4)).toEqual(['round', 'round_id', 'generation', 'end']);
     expect(first).toBe(
-      '3,0-4711,1,all,1970-01-01T00:00:01.000Z,1970-01-01T00:00:03.500Z,2500,2,2,,90,2,1300,2,0,0,0.5,abcdef0123456789,t,1',
+      '3,"=""0-4711""",1,all,1970-01-01T00:00:01.000Z,1970-01-01T00:00:03.500Z,2500,2,2,,90,2,1300,2,0,0,0.5,"=""abcdef0123456789""","=""t""",1',
     );
-    expect(second).toBe('4,0-4711,1,,1970-01-01T00:00:01.000Z,,,1,0,1,,,,,0,0,,,,');
+    expect(second).toBe('4,"=""0-4711""",1,,1970-01-01T00:00:01.000Z,,,1,0,1,,,,,0,0,,,,');
     expect(new Set([heads, first, second].map((line) => line?.split(',').length))).toEqual(new Set([20]));
     expect(more).toEqual([]);
   });
+
+  test('a RoundID of 17 digits keeps them all, its leading 0 too', () => {
+    const [, line] = roundsCsv([{ ...round, round_id: '01234567890123456' }]).split('\r\n');
+    expect(line).toContain(',"=""01234567890123456""",');
+  });
+
+  test.each(['=1+1', '+1', '-1', '@SUM(A1)', '\t=1', '\r=1'])('%j is no formula', (hostile) => {
+    const [, line] = roundsCsv([{ ...round, end: hostile as 'all' }]).split(/\r\n(?=\d)/);
+    expect(line).toMatch(/,1,"?'/);
+  });
+
+  test.each(['a"b', '=1"&A1&"'])('nothing gets out of an id: %j', (hostile) => {
+    const [, line] = roundsCsv([{ ...round, round_id: hostile }]).split('\r\n');
+    // Every quote is doubled once for the text in the formula, and once more for the cell.
+    expect(line).toContain(`,"=""${hostile.replaceAll('"', '""""')}""",1,`);
+  });
+
+  test('numbers stay numbers', () => {
+    const [, line] = roundsCsv([{ ...round, accuracy: -0.5 }]).split('\r\n');
+    expect(line).toContain(',-0.5,');
+  });
+});
+
+test('orders: who gave which, and what came of it', () => {
+  expect(ordersText([])).toBe('No order was given yet.');
+  const base = { id: 2, at: 0, by: 'alice', run: '1824', round_id: null, client: null, code: null } as const;
+  expect(
+    ordersText([
+      { ...base, order: 'drop-slot', round_id: '0471', client: 3, outcome: 'refused', code: 'round_conflict' },
+      { ...base, order: 'pause', outcome: 'done' },
+    ]),
+  ).toBe(
+    [
+      'TIME                      BY     ORDER      RUN   ROUND ID  CLIENT  OUTCOME',
+      '1970-01-01T00:00:00.000Z  alice  drop-slot  1824  0471      3       refused: round_conflict',
+      '1970-01-01T00:00:00.000Z  alice  pause      1824  -         -       done',
+    ].join('\n'),
+  );
 });

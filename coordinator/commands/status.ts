@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { RoundView, RunView } from '../core/types.ts';
 import { figuresOf, type RoundFigures } from '../page/client-state.ts';
-import { getJson } from './api.ts';
+import type { OrderView } from '../order-record.ts';
+import { getJson, getPages } from './api.ts';
 import { type Cli, type CliCommand, type Options } from './command.ts';
 import { coordinatorToken, coordinatorUrl, wholeNumber, withCoordinator, withJson } from './options.ts';
 import { plainJson } from './plain-text.ts';
@@ -16,9 +17,13 @@ const watchEveryMs = 1000;
 export const statusCommand: CliCommand = {
   usage: 'status',
   summary: 'show runs, rounds, queue and slot of a running coordinator',
-  description: 'Shows every run: its round, who waits in which order, who is sending, whose model is on the chain.',
-  examples: ['status', 'status --watch', 'status --json --url http://coordinator.example.com:8080'],
-  options: (command) => withJson(withCoordinator(command)).option('-w, --watch', 'go on showing, once a second'),
+  description:
+    'Shows every run: its round, who waits in which order, who is sending, whose model is on the chain. With --orders: every order that an operator gave, newest first, also for runs that are forgotten; asks for an operator token.',
+  examples: ['status', 'status --watch', 'status --orders', 'status --json --url http://coordinator.example.com:8080'],
+  options: (command) =>
+    withJson(withCoordinator(command))
+      .option('-w, --watch', 'go on showing, once a second')
+      .option('--orders', 'show who ordered what, and what came of it'),
   run: runStatus,
 };
 
@@ -27,22 +32,23 @@ export const roundsCommand: CliCommand = {
   usage: 'rounds <run>',
   summary: 'show the rounds of a run',
   description: 'Shows the rounds of a run, newest first: how they ended, how long they took, how long clients waited.',
-  examples: ['rounds 1824', 'rounds 1824 --limit 200 --json', 'rounds 1824 --limit 500 --csv > rounds.csv'],
+  examples: ['rounds 1824', 'rounds 1824 --limit 200 --json', 'rounds 1824 --csv > rounds.csv'],
   options: (command) =>
     withJson(withCoordinator(command))
-      .option('--csv', 'print comma-separated values, oldest first, for spreadsheets')
-      .option('-n, --limit <count>', 'how many', wholeNumber(1, 500), 50),
+      .option(
+        '--csv',
+        'print comma-separated values, oldest first, for spreadsheets: all rounds unless --limit is given',
+      )
+      .option('-n, --limit <count>', 'how many of the newest; 50 unless given', wholeNumber(1, 1_000_000)),
   run: runRounds,
 };
 
 async function runStatus(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
-  const url = `${coordinatorUrl(options, cli)}/v1/runs`;
-  const token = coordinatorToken(options, cli);
+  const text = options['orders'] === true ? ordersAsked : runsAsked;
   const show = async (): Promise<void> => {
-    const answer = (await getJson(url, cli.signal, token)) as { runs: readonly RunView[] };
-    const text = options['json'] === true ? plainJson(answer.runs) : statusText(answer.runs);
+    const shown = await text(options, cli);
     // Back to the top of an emptied screen, where there is one.
-    cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${text}` : text);
+    cli.out(options['watch'] === true && cli.terminal ? `\u001b[2J\u001b[H${shown}` : shown);
   };
   try {
     await show();
@@ -58,11 +64,31 @@ async function runStatus(options: Options, _args: readonly string[], cli: Cli): 
   return 0;
 }
 
+async function runsAsked(options: Options, cli: Cli): Promise<string> {
+  const url = `${coordinatorUrl(options, cli)}/v1/runs`;
+  const { runs } = (await getJson(url, cli.signal, coordinatorToken(options, cli))) as { runs: readonly RunView[] };
+  return options['json'] === true ? plainJson(runs) : statusText(runs);
+}
+
+async function ordersAsked(options: Options, cli: Cli): Promise<string> {
+  const { items } = await getPages(`${coordinatorUrl(options, cli)}/v1/orders`, 'orders', {
+    signal: cli.signal,
+    token: coordinatorToken(options, cli),
+  });
+  return options['json'] === true ? plainJson(items) : ordersText(items as readonly OrderView[]);
+}
+
+/** Rounds that are shown unless another number is asked for. */
+const usualRounds = 50;
+
 async function runRounds(options: Options, args: readonly string[], cli: Cli): Promise<number> {
-  const run = encodeURIComponent(args[0] ?? '');
-  const url = `${coordinatorUrl(options, cli)}/v1/runs/${run}/rounds?limit=${String(options['limit'])}`;
-  const answer = (await getJson(url, cli.signal, coordinatorToken(options, cli))) as { rounds: readonly RoundView[] };
-  cli.out(roundsAs(options, answer.rounds));
+  const url = `${coordinatorUrl(options, cli)}/v1/runs/${encodeURIComponent(args[0] ?? '')}/rounds`;
+  const asked = options['limit'] as number | undefined;
+  const limit = asked ?? (options['csv'] === true ? Infinity : usualRounds);
+  const token = coordinatorToken(options, cli);
+  const { items, more } = await getPages(url, 'rounds', { limit, signal: cli.signal, token });
+  cli.out(roundsAs(options, items as readonly RoundView[]));
+  if (more) cli.note(`fedfab: these are the newest ${items.length} rounds, and there are more: see --limit`);
   return 0;
 }
 
@@ -92,6 +118,25 @@ export function statusText(runs: readonly RunView[]): string {
       list(view.sending),
       list(view.ready),
       sentText(view.send),
+    ]),
+  );
+}
+
+/** Orders as a table. */
+export function ordersText(orders: readonly OrderView[]): string {
+  if (orders.length === 0) {
+    return 'No order was given yet.';
+  }
+  return textTable(
+    ['TIME', 'BY', 'ORDER', 'RUN', 'ROUND ID', 'CLIENT', 'OUTCOME'],
+    orders.map(({ at, by, order, run, round_id: roundId, client, outcome, code }) => [
+      new Date(at).toISOString(),
+      by,
+      order,
+      run,
+      roundId ?? '-',
+      client ?? '-',
+      code === null ? outcome : `${outcome}: ${code}`,
     ]),
   );
 }
@@ -164,8 +209,9 @@ const csvHeads = [
 ];
 
 /**
- * Rounds as comma-separated values (RFC 4180), oldest first, times in ISO 8601. Cells without a value are empty; all
- * are numbers, hexadecimal digits or our own words, so that no spreadsheet takes one for a formula.
+ * Rounds as comma-separated values (RFC 4180), oldest first, times in ISO 8601. Cells without a value are empty. A RoundID
+ * is 17 digits, often with a leading 0: as a number a spreadsheet would lose both, so ids and digests are written as the
+ * formula of a text, `="0123"`. Other text that a spreadsheet would take for a formula gets an apostrophe before it.
  */
 export function roundsCsv(rounds: readonly RoundView[]): string {
   const rows = rounds.toReversed().map((round) => {
@@ -173,7 +219,7 @@ export function roundsCsv(rounds: readonly RoundView[]): string {
     const { global } = round;
     return [
       round.round_idx,
-      round.round_id,
+      literal(round.round_id),
       round.generation,
       round.end,
       isoTime(round.started_at),
@@ -189,7 +235,9 @@ export function roundsCsv(rounds: readonly RoundView[]): string {
       bytes,
       largest,
       round.accuracy,
-      ...[global?.digest, global?.tx_id, global?.block],
+      literal(global?.digest),
+      literal(global?.tx_id),
+      global?.block,
     ];
   });
   return [csvHeads, ...rows].map((row) => row.map(csvCell).join(',')).join('\r\n');
@@ -199,7 +247,23 @@ function isoTime(at: number | null): string | null {
   return at === null ? null : new Date(at).toISOString();
 }
 
-function csvCell(value: string | number | null | undefined): string {
+/** A cell whose digits must stay as they are: spreadsheets read `="0123"` as this text, whatever it looks like. */
+interface Literal {
+  readonly literal: string;
+}
+
+function literal(text: string | undefined): Literal | null {
+  return text === undefined ? null : { literal: text };
+}
+
+function csvCell(value: string | number | Literal | null | undefined): string {
+  if (typeof value === 'object' && value !== null) return quoted(`="${value.literal.replaceAll('"', '""')}"`);
   const text = String(value ?? '');
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  // Numbers may begin with a minus; they are no formula.
+  const safe = typeof value === 'string' && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? quoted(safe) : safe;
+}
+
+function quoted(text: string): string {
+  return `"${text.replaceAll('"', '""')}"`;
 }

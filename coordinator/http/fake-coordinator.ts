@@ -145,6 +145,12 @@ export class FakeCoordinator implements Coordinator {
     return Promise.resolve();
   }
 
+  orders(page: object): ReturnType<Coordinator['orders']> {
+    this.#called('orders', [page]);
+    const about = { round_id: null, client: null, outcome: 'done', code: null } as const;
+    return { orders: [{ id: 3, at: 1, by: 'alice', run: 'a1', order: 'pause', ...about }], next: 3 };
+  }
+
   ledgerTip(count: number): Promise<LedgerTip> {
     this.#called('ledgerTip', [count]);
     const transactions = [{ txId: 'ab'.repeat(32), code: 'VALID', event: 'ModelAdded' }];

@@ -1,19 +1,29 @@
 /** What an operator may order. Each is written to the journal and the log with whose token it was. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { modelParams, noQuery, roundParams, runParams } from './parameters.ts';
+import { idSchema, integer, modelParams, noQuery, query, roundParams, runParams } from './parameters.ts';
 import type { ModelParams, RoundParams, RunParams } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { ResponseSpec, RouteContext, RouteSpec } from './route.ts';
-import { schemaRef } from './schemas.ts';
+import { nullable, schemaRef } from './schemas.ts';
 
 const tag = 'orders';
 const run: Readonly<Record<200, ResponseSpec>> = {
   200: { description: 'The run as it is now', content: { 'application/json': schemaRef('RunView') } },
 };
 
-/** `…/clients/:client/drop`, `…/rounds/:round_id/close`, `/v1/runs/:run/pause` and `resume`, `DELETE /v1/runs/:run`. */
+/**
+ * `…/clients/:client/drop`, `…/rounds/:round_id/close`, `/v1/runs/:run/pause` and `resume`, `DELETE /v1/runs/:run`; and
+ * `/v1/orders`.
+ */
 export function orderRoutes(context: RouteContext): readonly RouteSpec[] {
-  return [dropSlot(context), closeRound(context), pauseRun(context), resumeRun(context), forgetRun(context)];
+  return [
+    dropSlot(context),
+    closeRound(context),
+    pauseRun(context),
+    resumeRun(context),
+    forgetRun(context),
+    listOrders(context),
+  ];
 }
 
 function dropSlot({ coordinator, keeper }: RouteContext): RouteSpec {
@@ -102,6 +112,45 @@ function forgetRun({ coordinator, keeper }: RouteContext): RouteSpec {
       await coordinator.forget({ run: request.params.run, by: by(keeper, request) });
       return reply.code(204).send();
     },
+  });
+}
+
+interface OrdersQuery {
+  readonly limit?: number;
+  readonly before?: number;
+  readonly run?: string;
+}
+
+function listOrders({ coordinator }: RouteContext): RouteSpec {
+  return defineRoute<{ Querystring: OrdersQuery }>({
+    method: 'GET',
+    path: '/v1/orders',
+    operationId: 'listOrders',
+    tag,
+    summary: 'Every order that was given, with who gave it, newest first; also those of runs that are forgotten',
+    access: 'operator',
+    query: query({
+      limit: integer(1, 500, 50, 'How many'),
+      before: { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'A `next` of before' },
+      run: { ...idSchema, description: 'Only those of this run' },
+    }),
+    responses: {
+      200: {
+        description: 'A page; `next` is null on the last one',
+        content: {
+          'application/json': {
+            type: 'object',
+            properties: {
+              orders: { type: 'array', items: schemaRef('OrderView') },
+              next: nullable({ type: 'integer' }),
+            },
+            required: ['orders', 'next'],
+          },
+        },
+      },
+    },
+    errors: [],
+    handler: (request) => coordinator.orders({ limit: 50, ...request.query }),
   });
 }
 

@@ -116,6 +116,13 @@ describe('runs', () => {
     ]);
   });
 
+  it('pages orders', async () => {
+    const response = await harness.inject({ url: '/v1/orders?limit=3&before=12&run=a1' });
+    expect(response.json()).toMatchObject({ next: 3, orders: [{ by: 'alice', order: 'pause', outcome: 'done' }] });
+    await harness.inject({ url: '/v1/orders' });
+    expect(called('orders')).toEqual([[{ limit: 3, before: 12, run: 'a1' }], [{ limit: 50 }]]);
+  });
+
   it('waits for what is received as long as it is asked to', async () => {
     const response = await harness.inject({ url: '/v1/runs/a1/rounds/current/received?wait=30' });
     expect(response.json()).toMatchObject({ have: [1], missing: [2], closed: false });

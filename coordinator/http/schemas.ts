@@ -5,6 +5,7 @@
 import type { ClientView, ReceiptView, RoundView, RunConfig, RunView, Step } from '../core/types.ts';
 import { errorCatalogue } from '../errors.ts';
 import type { GatewayHealth } from '../ledger/port.ts';
+import type { OrderView } from '../order-record.ts';
 import type { Health, Received } from '../service.ts';
 import type { LedgerTipWire } from './ledger.ts';
 import type { Schema } from './route.ts';
@@ -155,6 +156,17 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     tx_id: { type: 'string', description: 'Empty for a configuration transaction' },
     code: { type: 'string', description: "Fabric's TxValidationCode; `VALID` counts" },
     event: nullable({ type: 'string', description: "The contract's event" }),
+  }),
+  OrderView: view<OrderView>({
+    id: count,
+    at: time,
+    by: { type: 'string', description: 'The name of whose token it was' },
+    run: text,
+    order: { type: 'string', enum: ['drop-slot', 'close-round', 'pause', 'resume', 'forget'] },
+    round_id: nullable({ type: 'string', description: 'As it was asked for where it was not done: may be `current`' }),
+    client: nullable(client),
+    outcome: { type: 'string', enum: ['done', 'already', 'refused'], description: '`already`: it was so before' },
+    code: nullable({ type: 'string', description: 'Why it was refused' }),
   }),
   Step: {
     type: 'object',

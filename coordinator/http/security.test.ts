@@ -62,6 +62,7 @@ const calls: readonly (readonly [Asked, Role | 'nobody'])[] = [
   [{ method: 'POST', url: '/v1/runs/a1/pause' }, 'operator'],
   [{ method: 'POST', url: '/v1/runs/a1/resume' }, 'operator'],
   [{ method: 'DELETE', url: '/v1/runs/a1' }, 'operator'],
+  [{ url: '/v1/orders' }, 'operator'],
 ];
 const ranks = ['nobody', 'reader', 'server', 'operator'] as const;
 
