@@ -1,7 +1,7 @@
 /**
  * Uploads as users do them: `fedfab serve` as a process of its own with its own broker, and FedML-style clients in this
- * one, each with an MQTT connection, that say READY, wait for START, upload by HTTP and say SEND. One run; each round of it
- * is one measurement. What opens and ends a round (NewRound, UpdateGlobal) happens between the measurements.
+ * one, each with an MQTT connection, that say READY, wait for START, upload by HTTP and say SEND. One run for each window;
+ * each round of it is one measurement. What opens and ends a round (NewRound, UpdateGlobal) happens between the measurements.
  */
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
@@ -40,8 +40,16 @@ export interface UploadTimes {
   readonly fromStartMs: number;
 }
 
-const run = 'bench';
 const server = 0;
+
+/** How many clients may upload at once: one, as the coordinator has it unless told otherwise, or all of them. */
+export type Window = 'one' | 'all';
+
+const windows: readonly Window[] = ['one', 'all'];
+
+function runOf(window: Window): string {
+  return `bench-${window}`;
+}
 
 interface RunState {
   readonly round: { readonly round_idx: number; readonly phase: string } | null;
@@ -52,8 +60,9 @@ export class Coordinated {
   readonly #program: Program;
   readonly #httpUrl: string;
   readonly #mqtt: readonly MqttClient[];
-  readonly #starts = new Map<number, (start: Record<string, unknown>) => void>();
-  #round = -1;
+  /** Who waits for START, by its topic. */
+  readonly #starts = new Map<string, (start: Record<string, unknown>) => void>();
+  readonly #rounds = new Map<Window, number>();
   #startedAt: number[] = [];
 
   private constructor(program: Program, httpUrl: string, mqtt: readonly MqttClient[]) {
@@ -85,14 +94,18 @@ export class Coordinated {
     ]);
     try {
       await ready(httpUrl, program);
-      await post(`${httpUrl}/v1/runs`, { run_id: run, client_num_per_round: clients });
+      for (const window of windows) {
+        const slots = window === 'all' ? { window: clients } : {};
+        await post(`${httpUrl}/v1/runs`, { run_id: runOf(window), client_num_per_round: clients, ...slots });
+      }
       const names = Array.from({ length: clients }, (_, index) => index + 1);
       const mqtt = await Promise.all(names.map((client) => connect(`mqtt://127.0.0.1:${brokerPort}`, client)));
       const coordinated = new Coordinated(program, httpUrl, mqtt);
-      for (const [index, connection] of mqtt.entries()) coordinated.#listen(index + 1, connection);
-      await Promise.all(
-        mqtt.map((connection, index) => connection.subscribeAsync(serverTopic(run, server, index + 1), { qos: 2 })),
-      );
+      for (const [index, connection] of mqtt.entries()) {
+        coordinated.#listen(connection);
+        const topics = windows.map((window) => serverTopic(runOf(window), server, index + 1));
+        await connection.subscribeAsync(topics, { qos: 2 });
+      }
       return coordinated;
     } catch (error) {
       await program.destroy();
@@ -101,28 +114,31 @@ export class Coordinated {
   }
 
   /** As FedML's server begins a round; resolves when the coordinator has opened it on the chain. */
-  async openRound(): Promise<void> {
-    const encode = this.#round < 0 ? encodeInit : encodeSync;
-    this.#round += 1;
+  async openRound(window: Window): Promise<void> {
+    const run = runOf(window);
+    const last = this.#rounds.get(window);
+    const encode = last === undefined ? encodeInit : encodeSync;
+    const index = (last ?? -1) + 1;
+    this.#rounds.set(window, index);
     for (const client of this.#clients()) {
-      await this.#publish(1, encode({ run, server, client, modelParams: [[this.#round, 1]] }));
+      await this.#publish(1, encode({ run, server, client, modelParams: [[index, 1]] }));
     }
     for (;;) {
       const response = await fetch(`${this.#httpUrl}/v1/runs/${run}`);
       const { round } = (await response.json()) as RunState;
-      if (round?.round_idx === this.#round && round.phase === 'open') return;
+      if (round?.round_idx === index && round.phase === 'open') return;
       await sleep(20);
     }
   }
 
   /** One upload of every client. Client n is READY `everyMs` · (n - 1) after the first. */
-  async upload(upload: Upload, everyMs = 0): Promise<UploadTimes> {
+  async upload(window: Window, upload: Upload, everyMs = 0): Promise<UploadTimes> {
     const began = performance.now();
-    const received = this.#received();
+    const received = this.#received(runOf(window));
     this.#startedAt = [];
     await Promise.all([
       received,
-      ...this.#clients().map((client) => this.#uploadOne(client, upload, (client - 1) * everyMs)),
+      ...this.#clients().map((client) => this.#uploadOne(window, client, upload, (client - 1) * everyMs)),
     ]);
     const ended = await received;
     return { fromReadyMs: ended - began, fromStartMs: ended - Math.min(...this.#startedAt) };
@@ -142,10 +158,10 @@ export class Coordinated {
     return this.#mqtt.map((_, index) => index + 1);
   }
 
-  #listen(client: number, connection: MqttClient): void {
-    connection.on('message', (_topic, payload) => {
+  #listen(connection: MqttClient): void {
+    connection.on('message', (topic, payload) => {
       const message = JSON.parse(payload.toString()) as Record<string, unknown>;
-      if (message['msg_type'] === defaultMessageTypes.start) this.#starts.get(client)?.(message);
+      if (message['msg_type'] === defaultMessageTypes.start) this.#starts.get(topic)?.(message);
     });
   }
 
@@ -153,11 +169,12 @@ export class Coordinated {
     await this.#mqtt[client - 1]?.publishAsync(topic, payload, { qos: 2 });
   }
 
-  async #uploadOne(client: number, upload: Upload, afterMs: number): Promise<void> {
+  async #uploadOne(window: Window, client: number, upload: Upload, afterMs: number): Promise<void> {
     if (afterMs > 0) await sleep(afterMs);
-    const between = { run, server, client, roundIdx: this.#round };
+    const run = runOf(window);
+    const between = { run, server, client, roundIdx: this.#rounds.get(window) ?? 0 };
     const { promise: started, resolve } = Promise.withResolvers<Record<string, unknown>>();
-    this.#starts.set(client, resolve);
+    this.#starts.set(serverTopic(run, server, client), resolve);
     await this.#publish(client, encodeReady(between));
     const start = await started;
     this.#startedAt.push(performance.now());
@@ -170,7 +187,7 @@ export class Coordinated {
   }
 
   /** When the coordinator says that the round is complete. */
-  async #received(): Promise<number> {
+  async #received(run: string): Promise<number> {
     for (;;) {
       const response = await fetch(`${this.#httpUrl}/v1/runs/${run}/rounds/current/received?wait=30`);
       const { closed } = (await response.json()) as { closed?: boolean };

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { CommitError, GatewayError } from '@hyperledger/fabric-gateway';
 
-import type { Coordinated, Upload } from './coordinated.ts';
+import type { Coordinated, Upload, Window } from './coordinated.ts';
 import type { Model } from './models.ts';
 import type { BenchNetwork } from './network.ts';
 import type { RawGateway } from './raw-gateway.ts';
@@ -19,6 +19,7 @@ export const sideNames = [
   'floorBytes',
   'float32',
   'floorFloat32',
+  'window',
 ] as const;
 
 /** One of them. */
@@ -80,11 +81,13 @@ export class Sides {
       case 'atOnce':
         return this.#onDiary((round) => this.#atOnce(round, bytes));
       case 'text':
-        return this.#ours({ door: 'diary', text: model.text }, everyMs);
+        return this.#ours('one', { door: 'diary', text: model.text }, everyMs);
       case 'bytes':
-        return this.#ours({ door: 'bytes', bytes, mediaType: json }, everyMs);
+        return this.#ours('one', { door: 'bytes', bytes, mediaType: json }, everyMs);
       case 'float32':
-        return this.#ours({ door: 'bytes', bytes: model.float32, mediaType: octets }, everyMs);
+        return this.#ours('one', { door: 'bytes', bytes: model.float32, mediaType: octets }, everyMs);
+      case 'window':
+        return this.#ours('all', { door: 'bytes', bytes: model.float32, mediaType: octets }, everyMs);
       case 'floorText':
         return this.#floor((round, client) => [[round, client, bytes]]);
       case 'floorBytes':
@@ -140,11 +143,11 @@ export class Sides {
     return { ms: performance.now() - began, committed, failures };
   }
 
-  async #ours(upload: Upload, everyMs: number): Promise<Measured> {
+  async #ours(window: Window, upload: Upload, everyMs: number): Promise<Measured> {
     const { network, coordinated, clients } = this.#parts;
-    await coordinated.openRound();
+    await coordinated.openRound(window);
     return this.#counted(network, async () => {
-      const { fromStartMs: ms, fromReadyMs } = await coordinated.upload(upload, everyMs);
+      const { fromStartMs: ms, fromReadyMs } = await coordinated.upload(window, upload, everyMs);
       return { ms, fromReadyMs, committed: clients, failures: new Map() };
     });
   }

@@ -74,12 +74,14 @@ describe('the report', () => {
         float32: measured(30, 1500),
         floorBytes: measured(38, 1),
         floorFloat32: measured(25, 1),
+        window: measured(20, 1500),
       }),
     ];
     const aims = aimsOf({ clients: 10, sizes: [{ model, turns }], spread: null });
     expect(aims.map(({ measured: found, met }) => [found, met])).toEqual([
       ['7.50 ×', false],
       ['10.0 ×', true],
+      ['15.0 ×', true],
       ['+5.3 % (+5.3 % from READY)', true],
       ['+20.0 % (+20.0 % from READY)', false],
       ['1/3.00', false],
