@@ -105,7 +105,7 @@ describeOnFabric('an orderer killed under load', () => {
     }
     const { counts } = await expectExactlyOnce(network.profilePath, work);
     expect(counts.overtaken).toEqual({});
-    // In the first block; what comes after it may have waited for its batch, too.
+    // The first one; those at the end may have waited for their batch, too.
     const [lost] = candidates(by);
     expect(work.receipts.find(({ txId }) => txId === lost)?.clientId).toBe('0');
     expect(by.transactions.entries.size).toBe(0);
