@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import { silent } from '../embedded/log.ts';
 import type { Log } from '../embedded/log.ts';
+import { peerChannels } from '../native/admin.ts';
 import {
   embedFiles,
   gatewaysReady,
@@ -19,9 +20,9 @@ import {
 } from '../native/assemble.ts';
 import type { WaitForNode } from '../native/assemble.ts';
 import { openGenesisBlock } from '../native/channel.ts';
-import { chaincodeFolder, openMaterial } from '../native/crypto.ts';
+import { chaincodeFolder, chaincodeHost, openMaterial } from '../native/crypto.ts';
 import { defineNetwork } from '../native/definition.ts';
-import type { NetworkDefinition, ProfileName } from '../native/definition.ts';
+import type { NetworkDefinition, OrganizationDefinition, PeerDefinition, ProfileName } from '../native/definition.ts';
 import {
   committedSequence,
   deployDefinition,
@@ -87,11 +88,15 @@ export class ComposeNetwork {
     await openGenesisBlock(this.#dir, definition, material, { programs, hostOf });
     for (const name of nodeNames(definition)) this.#makeFolder(volumeLayout.node(name));
     this.#makeFolder(volumeLayout.client);
-    if (!this.#servesPackages(site)) this.#serve(site, 1);
+    if (!servesPackages(site)) this.#serve(site, 1);
     this.#log('info', 'prepared', { channel: definition.channel });
   }
 
-  /** Makes one network of nodes that run: joins them to the channel, deploys the contract, writes profiles for clients. */
+  /**
+   * Makes one network of nodes that run: joins them to the channel, deploys the contract, writes profiles for clients.
+   * Rejects where an upgrade broke off and the services must be started anew. A network that has been full stays so for
+   * clients and upgrades: every `up` of a full one deploys the small part of it first.
+   */
   async deploy(profile: ComposeProfile): Promise<void> {
     const site = await this.#open(profile);
     const { definition, material, programs, hostOf } = site;
@@ -100,27 +105,52 @@ export class ComposeNetwork {
     await joinPeers(site, block, waitForNode);
     const sequence = await committedSequence(site);
     if (sequence === 0) await this.#commit(site, 1);
-    else await installPackages(site, sequence);
+    else {
+      await installPackages(site, sequence);
+      this.#finishUpgrade(site, sequence);
+    }
     if (!(await gatewaysReady(site, waitForNode))) await initializeContract(site);
     await heightsAgree(site);
-    this.#writeProfiles(site);
+    const whole = [profile, this.#recorded()].includes('full') ? 'full' : 'small';
+    this.#writeProfiles(await this.#open(whole));
     // What `upgrade` goes by.
-    writeWhole(this.#recordPath, { profile });
+    writeWhole(this.#recordPath, { profile: whole });
     this.#log('info', 'deployed', { profile, sequence: Math.max(sequence, 1) });
   }
 
   /**
-   * Deploys the contract under the next sequence and a new label; the new sequence. The services must be started anew
-   * then, with the new contract, and until they are nothing is endorsed.
+   * Deploys the contract under the next sequence and a new label; the new sequence. Takes up an upgrade that broke off. The
+   * services must be started anew then, with the new contract, and until they are nothing is endorsed. A peer that does
+   * not answer gets its package by `deploy`, when it is back.
    */
   async upgrade(): Promise<number> {
-    if (!existsSync(this.#recordPath)) throw new Error('There is no network yet: `docker compose up` makes one.');
+    const profile = this.#recorded();
+    if (profile === null) throw new Error('There is no network yet: `docker compose up` makes one.');
+    const site = await withoutSilentPeers(await this.#open(profile));
+    const committed = await committedSequence(site);
+    if (!this.#serves(site, committed)) {
+      this.#serve(site, committed);
+      return committed;
+    }
+    await this.#commit(site, committed + 1);
+    return committed + 1;
+  }
+
+  /** An upgrade that broke off between the commit and what services are told. */
+  #finishUpgrade(site: Site, sequence: number): void {
+    if (this.#serves(site, sequence)) return;
+    this.#serve(site, sequence);
+    const services = site.definition.organizations.map(chaincodeHost).join(' ');
+    throw new Error(
+      `An upgrade to sequence ${sequence} broke off, and the chaincode services serve the one before. They are told now: start them anew with \`docker compose up -d --no-deps --force-recreate ${services}\`, then \`docker compose up -d\`.`,
+    );
+  }
+
+  /** The size that the network has had so far; null before there is one. */
+  #recorded(): ComposeProfile | null {
+    if (!existsSync(this.#recordPath)) return null;
     // Written by `deploy`, and by nobody else.
-    const { profile } = JSON.parse(readFileSync(this.#recordPath, 'utf8')) as { profile: ComposeProfile };
-    const site = await this.#open(profile);
-    const sequence = (await committedSequence(site)) + 1;
-    await this.#commit(site, sequence);
-    return sequence;
+    return (JSON.parse(readFileSync(this.#recordPath, 'utf8')) as { profile: ComposeProfile }).profile;
   }
 
   async #commit(site: Site, sequence: number): Promise<void> {
@@ -151,8 +181,13 @@ export class ComposeNetwork {
     mkdirSync(join(this.#dir, path), { recursive: true, mode: 0o700 });
   }
 
-  #servesPackages(site: Site): boolean {
-    return site.definition.organizations.every(({ domain }) => existsSync(packageIdPath(site, domain)));
+  /** The services have been told that this is the deployment to serve. */
+  #serves(site: Site, sequence: number): boolean {
+    if (!servesPackages(site)) return false;
+    return site.definition.organizations.every((organization) => {
+      const served = readFileSync(packageIdPath(site, organization.domain), 'utf8').trim();
+      return served === openPackage(site, organization, sequence).id;
+    });
   }
 
   /** Tells the services which package is theirs, from their next start on. */
@@ -170,6 +205,32 @@ export class ComposeNetwork {
     writeWhole(join(folder, profileFile), embedFiles(profileOf(site, site.hostOf)), 0o600);
     writeWhole(join(folder, hostProfileFile), embedFiles(profileOf(site, () => loopback)), 0o600);
   }
+}
+
+/** The site with the peers that answer; each organisation's first is needed and stays. */
+async function withoutSilentPeers(site: Site): Promise<Site> {
+  const organizations = await Promise.all(
+    site.definition.organizations.map(async (organization) => {
+      const answers = await Promise.all(
+        organization.peers.map(
+          async (peer, index) => index === 0 || (await answersQuestions(site, organization, peer)),
+        ),
+      );
+      return { ...organization, peers: organization.peers.filter((_, index) => answers[index]) };
+    }),
+  );
+  return { ...site, definition: { ...site.definition, organizations } };
+}
+
+function answersQuestions(site: Site, organization: OrganizationDefinition, peer: PeerDefinition): Promise<boolean> {
+  return peerChannels(site, organization, peer).then(
+    () => true,
+    () => false,
+  );
+}
+
+function servesPackages(site: Site): boolean {
+  return site.definition.organizations.every(({ domain }) => existsSync(packageIdPath(site, domain)));
 }
 
 function packageIdPath({ material }: Site, domain: string): string {

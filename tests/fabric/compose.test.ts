@@ -37,12 +37,12 @@ afterEach(async () => {
 
 describe.skipIf(reason !== null)('docker-compose.yml', () => {
   test(
-    'brings up a network that federations run through, small, upgraded, and grown to full',
-    { timeout: 300_000 },
+    'brings up a network that federations run through, small, upgraded, mended, and grown to full',
+    { timeout: 600_000 },
     async () => {
       const directory = temporaryDirectory('compose');
       cleanups.push(directory.remove);
-      const { stdout } = await apart(`exec "$0" "$@"`, [process.execPath, life, directory.path, address], 280_000);
+      const { stdout } = await apart(`exec "$0" "$@"`, [process.execPath, life, directory.path, address], 580_000);
       const small = [
         'chaincode.org1.fedfab.com',
         'chaincode.org2.fedfab.com',
@@ -63,7 +63,11 @@ describe.skipIf(reason !== null)('docker-compose.yml', () => {
           '8 stored models in 2 rounds fit their receipts',
         ],
         foreignHost: 403,
+        broken: expect.stringMatching(
+          /An upgrade to sequence 2 broke off.*--force-recreate chaincode\.org1\.fedfab\.com chaincode\.org2\.fedfab\.com`/s,
+        ) as string,
         label: 'fedfab_2',
+        inProfile: 4,
         joined: 4,
       });
     },

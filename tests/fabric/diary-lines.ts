@@ -4,6 +4,7 @@
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { expect } from 'vitest';
@@ -93,6 +94,82 @@ export class PeerCommand {
       if (answer !== null) expect([args, await this.query(args)]).toEqual([args, answer]);
     }
   }
+}
+
+/** What the diary's lines need of a network: where its nodes are, and what speaks to each of its peers. */
+export interface DiaryPlace {
+  /** The folder that the diary calls `crypto`. */
+  readonly crypto: string;
+  /** Of orderer.fedfab.com, `host:port`. */
+  readonly orderer: string;
+  /** `host:port`, in the diary's order. */
+  readonly peers: readonly { readonly name: string; readonly address: string; readonly command: PeerCommand }[];
+}
+
+/** The place of a network by the variables of its peers (organisation from 1, peer from 0). */
+export async function diaryPlace(
+  program: string,
+  crypto: string,
+  environmentOf: (org: number, peer: number) => Promise<Readonly<Record<string, string>>>,
+): Promise<DiaryPlace> {
+  const places = [
+    [1, 0],
+    [1, 1],
+    [1, 2],
+    [2, 0],
+  ] as const;
+  const environments = await Promise.all(places.map(([org, peer]) => environmentOf(org, peer)));
+  const [, orderer = ''] = /^-o (\S+) /.exec(environments[0]?.['FABRIC_ORDERER_ARGS'] ?? '') ?? [];
+  const peers = environments.map((environment, index) => {
+    const [org, peer] = places[index] ?? [0, 0];
+    const address = environment['CORE_PEER_ADDRESS'] ?? '';
+    return { name: `peer${peer}.org${org}.fedfab.com`, address, command: new PeerCommand(program, environment) };
+  });
+  return { crypto, orderer, peers };
+}
+
+/**
+ * Plays the diary's lines with the diary's own flags, one by one: all four peers, no `--waitForEvent`. The diary typed them
+ * by hand; here the next one waits for the block of the one before at every peer.
+ */
+export async function playAsTyped(place: DiaryPlace, lines: readonly DiaryLine[]): Promise<void> {
+  const [first] = place.peers;
+  for (const line of lines) {
+    const blocks = Math.max(...(await heights(place)));
+    const written = await first?.command.run(...asTyped(place, line));
+    expect(written?.stderr).toContain('Chaincode invoke successful. result: status:200');
+    await expect
+      .poll(async () => (await heights(place)).filter((height) => height > blocks), { timeout: 90_000 })
+      .toHaveLength(place.peers.length);
+    if (line.answer !== null)
+      expect([line.args, await first?.command.query(line.args)]).toEqual([line.args, line.answer]);
+  }
+}
+
+/** One of the diary's lines; what differs is where the nodes are, and the folder above the certificates. */
+function asTyped({ crypto, orderer, peers }: DiaryPlace, { args, isInit }: DiaryLine): string[] {
+  const ofOrderer = join(crypto, 'ordererOrganizations/fedfab.com/orderers/orderer.fedfab.com');
+  return [
+    ...['chaincode', 'invoke', '-o', orderer],
+    ...(isInit ? ['--isInit', '--ordererTLSHostnameOverride', 'orderer.fedfab.com'] : []),
+    ...['--cafile', join(ofOrderer, 'msp/tlscacerts/tlsca.fedfab.com-cert.pem')],
+    ...['--channelID', 'channel2', '--name', 'fedfab', '--tls', 'true'],
+    ...peers.flatMap(({ name, address }) => {
+      const domain = name.slice(name.indexOf('.') + 1);
+      const root = join(crypto, 'peerOrganizations', domain, 'peers', name, 'tls/ca.crt');
+      return ['--peerAddresses', address, '--tlsRootCertFiles', root];
+    }),
+    ...['-c', JSON.stringify({ Args: args })],
+  ];
+}
+
+function heights({ peers }: DiaryPlace): Promise<number[]> {
+  return Promise.all(
+    peers.map(async ({ command }) => {
+      const { stdout } = await command.run('channel', 'getinfo', '-c', 'channel2');
+      return (JSON.parse(stdout.replace('Blockchain info: ', '')) as { height: number }).height;
+    }),
+  );
 }
 
 /** The arguments of a `peer chaincode invoke` that waits for the block. */

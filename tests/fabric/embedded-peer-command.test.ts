@@ -1,6 +1,6 @@
 /**
- * Fabric's own `peer` command against the embedded network: the diary's lines as they stand, asked of all four peers as
- * there, and what else users type. The cases follow one another on one network.
+ * Fabric's own `peer` command against the embedded network: the diary's lines as they stand, flag by flag, and
+ * what else users type. The cases follow one another on one network.
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,15 @@ import { spawnNetwork } from '../../fabric-network/embedded/process.ts';
 import type { SpawnedNetwork } from '../../fabric-network/embedded/process.ts';
 import { programEnvironment, programPath } from '../../fabric-network/native/programs.ts';
 import { temporaryDirectory } from '../processes.ts';
-import { PeerCommand, allEndorsers, diaryLines, diaryModel, invocation } from './diary-lines.ts';
+import {
+  PeerCommand,
+  allEndorsers,
+  diaryLines,
+  diaryModel,
+  diaryPlace,
+  invocation,
+  playAsTyped,
+} from './diary-lines.ts';
 import { fabricPrograms } from './programs.ts';
 
 const { programs, missing } = fabricPrograms();
@@ -51,11 +59,14 @@ if (programs === null) {
       directory.remove();
     });
 
-    it("runs the diary's lines, from initialize to UpdateGlobal", async () => {
+    it("runs the diary's lines, from initialize to UpdateGlobal", { timeout: 240_000 }, async () => {
       expect(await peer.refusal(...invocation(['NewRound', 'r1', '2']))).toContain(
         "chaincode 'fedfab' has not been initialized for this version, must call as init first",
       );
-      await peer.play(diaryLines);
+      const place = await diaryPlace(program, join(dir, 'identities'), (org, which) =>
+        Promise.resolve(peerEnvironment({ dir, org, peer: which })),
+      );
+      await playAsTyped(place, diaryLines);
       expect(await peer.query(['QueryGlobal', 'server', 's1'])).toBe(diaryModel);
       expect(await peer.refusal(...invocation(['initialize', 'again'], '--isInit'))).toContain(
         "chaincode 'fedfab' is already initialized but called as init",

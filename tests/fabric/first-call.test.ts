@@ -1,7 +1,7 @@
 /**
- * The diary from its very first line on: on its full network, which waits for that line (`fabric:up --no-init`), all four
- * peers asked, with Fabric's own command. Until then the contract refuses everything, in words that say what is missing.
- * The cases follow one another on one network.
+ * The diary from its very first line on: on its full network, which waits for that line (`fabric:up --no-init`), with
+ * Fabric's own command and the diary's own flags. Until then the contract refuses everything, in words that say what is
+ * missing. The cases follow one another on one network.
  */
 import { join } from 'node:path';
 
@@ -11,7 +11,7 @@ import { NativeNetwork } from '../../fabric-network/native/network.ts';
 import { programPath } from '../../fabric-network/native/programs.ts';
 import { temporaryDirectory } from '../processes.ts';
 import { readChain } from './chain.ts';
-import { PeerCommand, allEndorsers, diaryLines, diaryModel } from './diary-lines.ts';
+import { diaryLines, diaryModel, diaryPlace, playAsTyped } from './diary-lines.ts';
 import { describeOnFabric } from './programs.ts';
 import { newClient } from './work.ts';
 import type { Client } from './work.ts';
@@ -50,13 +50,12 @@ describeOnFabric('the first call', (programs) => {
     expect((await readChain(network.profilePath)).filter(({ chaincode }) => chaincode === 'fedfab')).toEqual([]);
   });
 
-  it('is made by the diary’s line, and then all others work', { timeout: START_MS }, async () => {
-    const command = new PeerCommand(programPath(programs, 'peer'), {
-      ...(await network.peerEnvironment({ org: 1, peer: 0 })),
-      FABRIC_ENDORSER_ARGS: allEndorsers(network.profilePath),
-    });
-    await command.play(diaryLines);
-    expect(await command.query(['QueryGlobal', 'server', 's1'])).toBe(diaryModel);
+  it('is made by the diary’s line as it stands, and then all others work', { timeout: 2 * START_MS }, async () => {
+    const place = await diaryPlace(programPath(programs, 'peer'), join(network.dir, 'crypto'), (org, peer) =>
+      network.peerEnvironment({ org, peer }),
+    );
+    await playAsTyped(place, diaryLines);
+    expect(await place.peers[0]?.command.query(['QueryGlobal', 'server', 's1'])).toBe(diaryModel);
     await by.ledger.newRound(round);
     const calls = (await readChain(network.profilePath)).filter(({ chaincode }) => chaincode === 'fedfab');
     expect(calls.map(({ fn, code }) => [fn, code])).toEqual(

@@ -1,12 +1,12 @@
 /**
  * A life of `docker-compose.yml`, for compose.test.ts: a small network, a federation, an upgrade in the middle of another,
- * down, the full network on the same volumes, a third federation. A program of its own, since it runs where all ports are
+ * down, the full network on the same volumes, a third federation; and upgrades that broke off. A program of its own, since it runs where all ports are
  * free and this machine has one address more; what it saw it prints as JSON.
  *
  * Arguments: a temporary folder, and that address.
  */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { verifyFabric } from '../../../coordinator/commands/fabric.ts';
 import { hostProfileFile } from '../../../fabric-network/compose/network.ts';
 import { defineNetwork } from '../../../fabric-network/native/definition.ts';
 import { metric } from '../../../fabric-network/native/nodes.ts';
+import { packageId } from '../../../fabric-network/native/package.ts';
 import { findPrograms } from '../../../fabric-network/native/programs.ts';
 import { waitFor } from '../../../fabric-network/native/wait.ts';
 import { federate } from '../../federation.ts';
@@ -30,8 +31,12 @@ export interface Life {
   readonly verified: readonly string[];
   /** The status of what comes by another host name than loopback's, as a page in a browser might (DNS rebinding). */
   readonly foreignHost: number | undefined;
+  /** What the first `up` after an upgrade that broke off says. */
+  readonly broken: string;
   /** Of the package that the chaincode services serve at the end. */
   readonly label: string;
+  /** Peers that the clients' profile has at the end. */
+  readonly inProfile: number;
   /** Peers that are in the channel at the end. */
   readonly joined: number;
 }
@@ -61,24 +66,53 @@ async function live(dir: string, address: string): Promise<Life> {
     });
     await upgraded;
     await engine.down();
+    forgetUpgrade(dir);
+    const broken = await engine.up('full').then(
+      () => '',
+      (error: unknown) => String(error),
+    );
+    await Promise.all(chaincodes.map((name) => engine.recreate(name)));
     await engine.up('full');
     const full = engine.running();
     await federated('third', 2);
+    forgetUpgrade(dir);
+    await engine.run('deploy', ['upgrade']);
+    // As at every `up` of the full network.
+    await engine.run('deploy', ['deploy', '--profile', 'small']);
 
     const fabric = join(dir, 'volumes', 'fabric');
     const profile = join(fabric, 'client', hostProfileFile);
     const verified = [];
     for (const run of ['first', 'second', 'third']) verified.push((await verifyFabric({ run }, profile)).checked);
-    const serving = join(fabric, 'crypto', 'peerOrganizations', 'org1.fedfab.com', 'chaincode', 'package-id');
     return {
       running: { small, full },
       verified,
       foreignHost,
-      label: readFileSync(serving, 'utf8').split(':')[0] ?? '',
+      broken,
+      label: labelServed(dir),
+      inProfile: Object.keys((JSON.parse(readFileSync(profile, 'utf8')) as { peers: object }).peers).length,
       joined: await peersWithAllBlocks(),
     };
   } finally {
     await engine.down();
+  }
+}
+
+/** The id of the package that an organisation's service is told to serve. */
+function packageIdFile(dir: string, organization: string): string {
+  const ofPeers = join(dir, 'volumes', 'fabric', 'crypto', 'peerOrganizations');
+  return join(ofPeers, organization, 'chaincode', 'package-id');
+}
+
+function labelServed(dir: string): string {
+  return readFileSync(packageIdFile(dir, 'org1.fedfab.com'), 'utf8').split(':')[0] ?? '';
+}
+
+/** As if the upgrade had broken off after its commit: services are told of the first deployment. */
+function forgetUpgrade(dir: string): void {
+  for (const organization of ['org1.fedfab.com', 'org2.fedfab.com']) {
+    const first = readFileSync(join(dir, 'volumes', 'fabric', 'packages', `fedfab_1.${organization}.tar.gz`));
+    writeFileSync(packageIdFile(dir, organization), `${packageId('fedfab_1', first)}\n`);
   }
 }
 
