@@ -39,6 +39,26 @@ function faultsOf(action: () => unknown): string[] {
 }
 
 describe('sources', () => {
+  test("FedML's broker is spoken to by TLS where the plug-in is told so", () => {
+    const brokerBy = (section: string, broker: string): unknown => {
+      const text = `comm_args: {customized_training_mqtt_config: ${broker}}\nfedfab_args: ${section}\n`;
+      return load({ fedmlFile: file('fedml.yaml', text) }).mqtt;
+    };
+    expect(brokerBy('{mqtt_tls: true}', '{BROKER_HOST: b}')).toMatchObject({ url: 'mqtts://b:8883' });
+    expect(brokerBy("{mqtt_tls: false, mqtt_ca_file: ''}", '{BROKER_HOST: b}')).toMatchObject({ url: 'mqtt://b:1883' });
+    expect(brokerBy('{mqtt_ca_file: ca.pem}', '{BROKER_HOST: b, BROKER_PORT: 1}')).toMatchObject({
+      url: 'mqtts://b:1',
+      ca_file: 'ca.pem',
+    });
+    // The node's own certificate is not the coordinator's.
+    const both = '{mqtt_cert_file: node.pem, mqtt_key_file: node.key}';
+    expect(brokerBy(both, '{BROKER_HOST: b}')).toMatchObject({
+      url: 'mqtts://b:8883',
+      cert_file: null,
+      key_file: null,
+    });
+  });
+
   test('each wins over the one before', () => {
     const fedmlFile = file(
       'fedml.yaml',

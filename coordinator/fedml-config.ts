@@ -26,7 +26,8 @@ export function hasSections(input: Fields): boolean {
 
 /** What the plug-in reads from `fedfab_args` and the coordinator has no use for (`fedml/`, its settings). */
 const plugInSettings: readonly string[] = [
-  ...['coordinator_url', 'token', 'encoding', 'global_model'],
+  ...['coordinator_url', 'token', 'coordinator_ca_file', 'encoding', 'global_model', 'local_models'],
+  ...['mqtt_tls', 'mqtt_ca_file', 'mqtt_cert_file', 'mqtt_key_file'],
   ...['ready_every_s', 'finish_wait_s', 'messages'],
 ];
 
@@ -42,7 +43,7 @@ export function readFedmlSections(input: Fields, source: string): { settings: Fe
   }
   const section = isMapping(input['fedfab_args']) ? input['fedfab_args'] : {};
   const own = Object.fromEntries(Object.entries(section).filter(([name]) => !plugInSettings.includes(name)));
-  const mqtt = brokerOf(flat.get('customized_training_mqtt_config'), source);
+  const mqtt = brokerOf(flat.get('customized_training_mqtt_config'), section, source);
   const clients = clientsOf(flat);
   const run = {
     ...pick(flat, ['run_id', 'server_id', 'client_num_per_round', 'comm_round']),
@@ -95,9 +96,14 @@ function storageOf(config: unknown): Fields {
     : {};
 }
 
+function isGiven(value: unknown): boolean {
+  return !notGiven.includes(value);
+}
+
 const broker = 'customized_training_mqtt_config';
 
-function brokerOf(config: unknown, source: string): { settings: Fields; faults: Fault[] } {
+/** The plug-in's settings say whether FedML's broker speaks TLS; FedML's own have no word for it. */
+function brokerOf(config: unknown, section: Fields, source: string): { settings: Fields; faults: Fault[] } {
   if (notGiven.includes(config)) {
     return { settings: {}, faults: [] };
   }
@@ -111,9 +117,16 @@ function brokerOf(config: unknown, source: string): { settings: Fields; faults: 
     return { settings: {}, faults };
   }
   const host = String(config['BROKER_HOST']);
-  const url = `mqtt://${host.includes(':') ? `[${host}]` : host}:${Number(config['BROKER_PORT'] ?? 1883)}`;
-  const rest = { username: config['MQTT_USER'], password: config['MQTT_PWD'], keepalive_s: config['MQTT_KEEPALIVE'] };
-  const said = Object.entries(rest).filter(([, value]) => !notGiven.includes(value));
+  const tls = section['mqtt_tls'] === true || [section['mqtt_ca_file'], section['mqtt_cert_file']].some(isGiven);
+  const port = Number(config['BROKER_PORT'] ?? (tls ? 8883 : 1883));
+  const url = `${tls ? 'mqtts' : 'mqtt'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const rest = {
+    username: config['MQTT_USER'],
+    password: config['MQTT_PWD'],
+    keepalive_s: config['MQTT_KEEPALIVE'],
+    ca_file: section['mqtt_ca_file'],
+  };
+  const said = Object.entries(rest).filter(([, value]) => isGiven(value));
   return { settings: { url, ...Object.fromEntries(said) }, faults: [] };
 }
 
@@ -137,6 +150,7 @@ const fedmlNames: ReadonlyMap<string, string> = new Map([
   ['mqtt.username', `${broker}.MQTT_USER`],
   ['mqtt.password', `${broker}.MQTT_PWD`],
   ['mqtt.keepalive_s', `${broker}.MQTT_KEEPALIVE`],
+  ['mqtt.ca_file', 'fedfab_args.mqtt_ca_file'],
   ['client_ids', 'client_id_list'],
 ]);
 

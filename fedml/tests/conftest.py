@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 import socket
@@ -23,6 +24,9 @@ SHAPES: list[tuple[int, ...]] = [(), (0,), (3, 0, 2), (8,), (2, 4), (1, 2, 2, 2)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 needs_fedml = pytest.mark.skipif(not fedml_is_here(), reason="FedML is not installed in this environment")
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl, which makes certificates, is missing"
+)
 needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not on PATH")
 
 
@@ -106,14 +110,15 @@ def stand_in() -> Iterator[StandIn]:
 
 
 class Mosquitto:
-    """A broker of its own on a free port, which can be stopped and started again there."""
+    """A broker of its own on a free port, which can be stopped and started again there. ``more``: lines of its file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "allow_anonymous true\n") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        # As root it would change to a user who cannot read the test's files.
+        self._config.write_text(f"user {getpass.getuser()}\nlistener {self.port} 127.0.0.1\n{more}")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -132,6 +137,34 @@ class Mosquitto:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class Authority:
+    """A certificate authority of this test's, and certificates by it for 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca = folder / "ca.pem"
+        self._run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority",
+                  "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
+
+    def issue(self, name: str, host: str = "127.0.0.1") -> tuple[Path, Path]:
+        """A certificate and its key."""
+        (self.folder / "extensions").write_text(f"subjectAltName=IP:{host}\n")
+        self._run("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
+                  "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        self._run("x509", "-req", "-days", "2", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                  "-CAcreateserial", "-extfile", "extensions", "-out", f"{name}.pem")  # fmt: skip
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def _run(self, *arguments: str) -> None:
+        command = [str(shutil.which("openssl")), *arguments]
+        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

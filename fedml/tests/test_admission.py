@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any, Callable
 
 import pytest
 
 from fedml_fedfab import admission as module
 from fedml_fedfab.admission import Admission, Mailbox, Place, Submission
-from fedml_fedfab.coordinator import Answer, UnreachableError
+from fedml_fedfab.coordinator import READ_TIMEOUT_S, Answer, UnreachableError
 from fedml_fedfab.errors import CoordinatorError
 from fedml_fedfab.messages import Start
 from fedml_fedfab.model_format import EncodedModel
@@ -40,6 +41,8 @@ class Scene:
         self.mailbox.advance(HERE, is_init=True)
         self.said: list[str] = []
         self.tokens: list[str] = []
+        self.times: list[float] = []
+        self.waited = 0
         self.on_ready: Callable[[int], None] = lambda _count: None
         self.answers: Callable[[int], Answer] = lambda _count: answer(201)
         self.admission = Admission(
@@ -48,7 +51,12 @@ class Scene:
             publish_ready=self._ready,
             publish_send=lambda _submission: self.said.append("SEND"),
             ready_every_s=ready_every_s,
+            on_waiting=self._on_waiting,
         )
+
+    def _on_waiting(self) -> None:
+        self.waited += 1
+        self.mailbox.end()
 
     def _ready(self, _submission: Submission) -> None:
         self.said.append("READY")
@@ -56,6 +64,7 @@ class Scene:
 
     def upload(self, _url: str, token: str, **rest: Any) -> Answer:
         assert (rest["data"], rest["media_type"], rest["num_samples"]) == (b"model", "a/b", 5)
+        self.times.append(rest["read_timeout_s"])
         self.said.append("PUT")
         self.tokens.append(token)
         return self.answers(self.said.count("PUT"))
@@ -107,10 +116,8 @@ def test_a_start_of_another_round_is_passed_over(scene: Scene) -> None:
         (answer(200), ["READY", "PUT", "SEND"], True),
         (answer(409, code="model_conflict"), ["READY", "PUT", "SEND"], True),
         (answer(409, code="not_your_turn", phase="sent"), ["READY", "PUT"], False),
-        (answer(404, code="unknown_round"), ["READY", "PUT"], False),
-        (answer(410, code="round_closed"), ["READY", "PUT"], False),
     ],
-    ids=["there already", "an earlier one counts", "sent already", "no such round", "round closed"],
+    ids=["there already", "an earlier one counts", "sent already"],
 )
 def test_answers_that_settle_it(scene: Scene, reply: Answer, said: list[str], delivered: bool) -> None:
     scene.on_ready = lambda _count: scene.mailbox.put_start(start())
@@ -174,6 +181,63 @@ def test_a_newer_start_is_used_at_once(scene: Scene) -> None:
     assert scene.tokens == ["older", "newer"]
 
 
+OVER = [answer(404, code="unknown_round"), answer(410, code="round_closed")]
+
+
+@pytest.mark.parametrize("reply", OVER, ids=["no such round", "round closed"])
+def test_a_round_that_is_over_is_let_go_when_the_server_goes_on(scene: Scene, reply: Answer) -> None:
+    def on_ready(count: int) -> None:
+        if count == 1:
+            scene.mailbox.put_start(start())
+        else:
+            scene.mailbox.advance(Place("life", 4), is_init=False)
+
+    scene.on_ready, scene.answers = on_ready, lambda _count: reply
+    assert scene.deliver() is False
+    assert scene.said == ["READY", "PUT", "READY"]
+
+
+@pytest.mark.parametrize("reply", OVER, ids=["no such round", "round closed"])
+def test_a_late_start_of_a_first_round_that_was_begun_anew_ends_nothing(scene: Scene, reply: Answer) -> None:
+    """It has the same number as ours, but another round_id."""
+    late, ours = replace(start(token="late"), round_id="66"), start(token="ours")
+
+    def on_ready(count: int) -> None:
+        # Said a second time, it is not tried again.
+        scene.mailbox.put_start(late if count < 3 else ours)
+
+    scene.on_ready = on_ready
+    scene.answers = lambda count: reply if count == 1 else answer(201)
+    assert scene.deliver() is True
+    assert scene.tokens == ["late", "ours"]
+
+
+def test_a_coordinator_that_hangs_is_asked_again_within_the_lease(scene: Scene) -> None:
+    def answers(count: int) -> Answer:
+        if count < 3:
+            raise UnreachableError("no answer within the time")
+        return answer(201)
+
+    scene.on_ready = lambda _count: scene.mailbox.put_start(start(lease_s=120))
+    scene.answers = answers
+    assert scene.deliver() is True
+    # The default lease is as long as a try would take otherwise.
+    assert all(0 < time_s <= 120 / 3 for time_s in scene.times)
+    assert len(scene.times) == 3
+
+
+def test_a_lease_of_a_day_does_not_make_a_try_longer(scene: Scene) -> None:
+    scene.on_ready = lambda _count: scene.mailbox.put_start(start(lease_s=86_400))
+    assert scene.deliver() is True
+    assert scene.times == [READ_TIMEOUT_S]
+
+
+def test_an_end_that_was_missed_is_asked_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TELL_EVERY_S", 0.0)
+    assert scene.deliver() is False
+    assert scene.waited == 1
+
+
 @pytest.mark.parametrize("status", [403, 413, 415])
 def test_what_nothing_mends_is_raised(scene: Scene, status: int) -> None:
     scene.on_ready = lambda _count: scene.mailbox.put_start(start())
@@ -220,6 +284,23 @@ def test_a_server_that_comes_back_in_the_first_round_begins_it_anew() -> None:
     assert mailbox.advance(Place("one", 0), is_init=True) is False
     assert mailbox.advance(Place("two", 0), is_init=True) is True
     assert mailbox.is_over(Place("one", 0)) is True
+
+
+def test_a_server_that_takes_the_first_round_up_says_sync_and_changes_nothing(scene: Scene) -> None:
+    mailbox = scene.mailbox
+    mailbox.newest = None
+    first = Place("one", 0)
+    assert mailbox.advance(first, is_init=True) is True
+    assert mailbox.advance(Place("two", 0), is_init=False) is False
+    assert mailbox.is_over(first) is False
+    # To it and to nobody else, what it says next is news.
+    assert mailbox.advance(Place("two", 0), is_init=True) is False
+    assert mailbox.advance(Place("two", 1), is_init=False) is True
+    assert mailbox.is_over(first) is True
+
+
+def test_a_client_that_comes_back_joins_a_first_round_by_sync() -> None:
+    assert Mailbox().advance(Place("two", 0), is_init=False) is True
 
 
 def test_without_round_numbers_the_kind_of_message_tells() -> None:

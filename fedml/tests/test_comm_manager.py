@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from conftest import Mosquitto, needs_mosquitto
+from conftest import Authority, Mosquitto, needs_mosquitto, needs_openssl
 
+from fedml_fedfab import comm_manager as module
+from fedml_fedfab.broker import Tls
 from fedml_fedfab.comm_manager import FedfabCommManager, Node, NoStorage, new_comm_manager
-from fedml_fedfab.errors import SettingsError
+from fedml_fedfab.errors import FedfabError, SettingsError
 from fedml_fedfab.messages import MessageTypes
+from fedml_fedfab.node import tls_of
+from fedml_fedfab.settings import read_settings
 
 pytestmark = needs_mosquitto
 
@@ -76,11 +82,11 @@ class Running:
         assert not self._thread.is_alive()
 
 
-def new_manager(port: int, *, node: int = 3, run: str = "r") -> FedfabCommManager:
+def new_manager(port: int, *, node: int = 3, run: str = "r", tls: Tls | None = None) -> FedfabCommManager:
     config = {"BROKER_HOST": "127.0.0.1", "BROKER_PORT": port, "MQTT_USER": "", "MQTT_PWD": "", "MQTT_KEEPALIVE": 60}
     args = Namespace(customized_training_mqtt_config=config)
     who = Node(run=run, is_server=node == 0, node=node, server=0, types=MessageTypes())
-    return new_comm_manager(args, who, [1, 2, 3] if node == 0 else [node], None)
+    return new_comm_manager(args, who, [1, 2, 3] if node == 0 else [node], None, tls)
 
 
 @pytest.fixture
@@ -180,6 +186,106 @@ def test_a_server_hears_all_its_clients(mosquitto: Mosquitto) -> None:
     server.manager.stop_receive_message()
     server.join()
     other.close()
+
+
+@pytest.fixture
+def tls_broker(tmp_path: Path, authority: Authority) -> Iterator[Mosquitto]:
+    """As docs/operations.md wants it beyond one machine: TLS, and certificates of its clients' own."""
+    cert, key = authority.issue("broker")
+    more = f"cafile {authority.ca}\ncertfile {cert}\nkeyfile {key}\nrequire_certificate true\n"
+    broker = Mosquitto(tmp_path, f"{more}use_identity_as_username true\nallow_anonymous false\n")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@needs_openssl
+def test_tls_with_a_certificate_of_our_own(tls_broker: Mosquitto, authority: Authority) -> None:
+    cert, key = authority.issue("node")
+    running = Running(new_manager(tls_broker.port, tls=Tls(str(authority.ca), str(cert), str(key))))
+    running.start()
+    tls_broker.stop()
+    tls_broker.start()
+    # The new connection, too.
+    assert running.next()[0] == 0
+    running.manager.stop_receive_message()
+    running.join()
+
+
+@needs_openssl
+def test_a_broker_of_another_authority_is_not_spoken_to(tls_broker: Mosquitto) -> None:
+    running = Running(new_manager(tls_broker.port, tls=Tls()))
+    with pytest.raises(FedfabError, match=r"cannot be trusted .*fedfab_args\.mqtt_ca_file"):
+        running.manager.handle_receive_message()
+
+
+@needs_openssl
+def test_a_broker_of_another_name_is_not_spoken_to(tmp_path: Path, authority: Authority) -> None:
+    cert, key = authority.issue("elsewhere", "192.0.2.1")
+    broker = Mosquitto(tmp_path, f"certfile {cert}\nkeyfile {key}\nallow_anonymous true\n")
+    broker.start()
+    running = Running(new_manager(broker.port, tls=Tls(str(authority.ca))))
+    with pytest.raises(FedfabError, match="the name that is in its certificate"):
+        running.manager.handle_receive_message()
+    broker.stop()
+
+
+@needs_openssl
+def test_files_that_are_no_certificates(tmp_path: Path, authority: Authority) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    with pytest.raises(SettingsError, match=r"bad\.pem cannot be used for TLS with the broker"):
+        Tls(str(tmp_path / "bad.pem")).context()
+    cert, _ = authority.issue("one")
+    _, key = authority.issue("other")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        Tls(str(authority.ca), str(cert), str(key)).context()
+
+
+def test_tls_has_a_port_of_its_own() -> None:
+    config = {"BROKER_HOST": "127.0.0.1"}
+    who = Node("r", False, 1, 0, MessageTypes())
+    for tls, port in ((None, 1883), (Tls(), 8883)):
+        manager = new_comm_manager(Namespace(customized_training_mqtt_config=config), who, [1], None, tls)
+        assert manager._broker._options.port == port
+
+
+@pytest.mark.parametrize(
+    ("section", "tls"),
+    [
+        ({}, None),
+        ({"mqtt_tls": True}, Tls()),
+        ({"mqtt_ca_file": __file__}, Tls(__file__)),
+        ({"mqtt_cert_file": __file__, "mqtt_key_file": __file__}, Tls("", __file__, __file__)),
+    ],
+)
+def test_what_the_settings_say_of_tls(section: dict[str, Any], tls: Any) -> None:
+    assert tls_of(read_settings({"coordinator_url": "http://127.0.0.1:1", **section}, "f", {})) == tls
+
+
+def refusing_broker() -> tuple[int, threading.Thread]:
+    """Takes one connection and refuses its subscription. (Mosquitto's own access list only keeps messages back.)."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(b"\x20\x02\x00\x00")
+            subscribe = peer.recv(4096)
+            peer.sendall(b"\x90\x03" + subscribe[2:4] + b"\x80")
+            while peer.recv(4096):
+                pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return int(listening.getsockname()[1]), thread
+
+
+def test_a_subscription_that_is_refused_ends_the_node_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LAST_WILL_FLUSH_S", 0.0)
+    port, thread = refusing_broker()
+    with pytest.raises(FedfabError, match="refuses the subscription to fedml_r_0_3: its access list must let"):
+        new_manager(port).handle_receive_message()
+    thread.join(WITHIN_S)
 
 
 def test_no_model_travels_where_there_is_no_storage() -> None:

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+import requests
 from conftest import StandIn, json_reply, problem
 
 from fedml_fedfab import coordinator as module
@@ -33,6 +34,43 @@ def test_an_upload_says_what_the_protocol_asks_for(stand_in: StandIn) -> None:
     assert seen.headers["content-type"] == "a/b"
     digest = base64.b64encode(hashlib.sha256(b"model").digest()).decode()
     assert seen.headers["content-digest"] == f"sha-256=:{digest}:"
+
+
+def test_a_body_goes_out_in_blocks_and_says_its_length(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one piece all of it would have to be out within the time that a connection may take."""
+    stand_in.answer = lambda _seen: json_reply(201, {})
+    bodies: list[Any] = []
+    real = requests.Session.request
+
+    def request(self: Any, *arguments: Any, **named: Any) -> Any:
+        bodies.append((named["data"], named["timeout"]))
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    data = bytes(3_000_000)
+    coordinator = Coordinator(stand_in.url, "r")
+    coordinator.upload(f"{stand_in.url}/up", "t", data=data, media_type="a/b", num_samples=None, read_timeout_s=7)
+    ((body, timeout),) = bodies
+    assert hasattr(body, "read")
+    assert timeout[1] == 7
+    (seen,) = stand_in.seen
+    assert seen.headers["content-length"] == "3000000"
+    assert seen.body == data
+
+
+def test_what_is_known_need_not_come_again(stand_in: StandIn) -> None:
+    stand_in.answer = lambda seen: (304, {}, b"") if seen.headers.get("if-none-match") == '"d"' else (200, {}, b"m")
+    coordinator = Coordinator(stand_in.url, "r")
+    assert coordinator.global_model().body == b"m"
+    assert coordinator.global_model('"d"').status == 304
+
+
+def test_the_phase_of_a_run(stand_in: StandIn) -> None:
+    coordinator = Coordinator(stand_in.url, "r")
+    stand_in.answer = lambda _seen: json_reply(200, {"phase": "finished"})
+    assert coordinator.phase() == "finished"
+    stand_in.answer = lambda _seen: problem(404, "unknown_run")
+    assert coordinator.phase() == ""
 
 
 def test_no_token_no_header(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import Seen, StandIn, json_reply, problem
+from conftest import REPOSITORY, Seen, StandIn, json_reply, problem
 
 from fedml_fedfab.install import SUPPORTED, fedml_is_here
 from fedml_fedfab.messages import FINISH, INIT, SYNC
@@ -28,10 +28,15 @@ if not fedml_is_here():
 import fedml
 import torch
 from fedml import cross_silo
+from fedml.core import Context
 from fedml.core.distributed.communication.message import Message
+from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
 from fedml.core.mlops import MLOpsStore
+from fedml.core.security.fedml_defender import FedMLDefender
 from fedml.cross_silo.client import client_initializer
+from fedml.cross_silo.client import message_define as client_messages
 from fedml.cross_silo.client.fedml_client_master_manager import ClientMasterManager
+from fedml.cross_silo.server import message_define as server_messages
 from fedml.cross_silo.server import server_initializer
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 from fedml.ml.aggregator.default_aggregator import DefaultServerAggregator
@@ -42,7 +47,7 @@ from fedml_fedfab.comm_manager import _plain
 from fedml_fedfab.errors import FedfabError, SettingsError
 from fedml_fedfab.server_manager import FedfabServerManager
 
-READY, START, SEND, STATUS = 9, 10, 11, 5
+READY, START, SEND, STATUS, CHECK_STATUS = 9, 10, 11, 5, 6
 WITHIN_S = 30
 
 
@@ -89,7 +94,7 @@ class Sent:
         self.send_fields(message.get_params(), 0)
 
     def send_fields(self, fields: dict[str, Any], _receiver: int, qos: int = 2) -> None:
-        self.said.append(json.loads(json.dumps(fields, default=_plain)))
+        self.said.append(json.loads(json.dumps(fields, default=lambda v: v.tolist() if v.ndim else _plain(v))))
         self.on_send(fields)
 
     def post(self, work: Any) -> None:
@@ -110,6 +115,17 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_fedml_is_one_of_those_that_are_supported() -> None:
     assert fedml.__version__ in SUPPORTED
+
+
+@pytest.mark.parametrize("theirs", [client_messages.MyMessage, server_messages.MyMessage], ids=["client", "server"])
+def test_names_and_numbers_are_fedml_s_own(theirs: Any) -> None:
+    table = json.loads((REPOSITORY / "topics" / "messages.json").read_text())["types"]
+    ours = {name: entry["number"] for name, entry in table.items() if not entry.get("settable")}
+    found = {name: number for name, number in vars(theirs).items() if name.startswith("MSG_TYPE_")}
+    # The server's list is whole; the client's leaves out what it does not say.
+    assert found.items() <= ours.items()
+    if theirs is server_messages.MyMessage:
+        assert found == ours
 
 
 def test_fedml_s_modules_are_asked_first_and_its_files_are_its_own() -> None:
@@ -200,6 +216,7 @@ class Coordinated:
         self.media_type = ""
         self.defined: list[Any] = []
         self.accuracies: list[str] = []
+        self.conflict = False
         stand_in.answer = self._answer
 
     def _answer(self, seen: Seen) -> Any:
@@ -207,6 +224,10 @@ class Coordinated:
         if seen.method == "POST":
             self.defined.append(json.loads(seen.body))
             return json_reply(201, {})
+        if path == "/r/global" and seen.method == "PUT" and self.view is not None and self.view["phase"] == "running":
+            return problem(409, "round_conflict")
+        if seen.method == "PUT" and self.conflict:
+            return problem(409, "model_conflict")
         if seen.method == "PUT":
             self.accuracies.append(urlsplit(seen.path).query)
             self.globals.append((path, seen.body))
@@ -254,8 +275,8 @@ def coordinated(stand_in: StandIn) -> Coordinated:
 class Server:
     """FedML's server manager under the plug-in."""
 
-    def __init__(self, coordinated: Coordinated, **more: Any) -> None:
-        self.args = Args(fedfab_args={"coordinator_url": coordinated.url}, **more)
+    def __init__(self, coordinated: Coordinated, *, settings: dict[str, Any] | None = None, **more: Any) -> None:
+        self.args = Args(fedfab_args={"coordinator_url": coordinated.url, **(settings or {})}, **more)
         self.aggregator = new_aggregator(self.args)
         self.manager = server_initializer.FedMLServerManager(self.args, self.aggregator, None, 0, 3, "MQTT_S3")
         self.sent = self.manager.com_manager = Sent()
@@ -451,20 +472,212 @@ def test_a_server_that_comes_back_after_the_last_round_only_ends_it(coordinated:
     server.manager.finish()
 
 
-def test_a_run_that_has_ended_begins_anew_and_says_so(
-    coordinated: Coordinated, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_that_comes_back_to_the_first_round_takes_it_up_too(coordinated: Coordinated) -> None:
+    """Said by INIT it would begin the run anew at the coordinator, whose clients may have trained already."""
+    data = on_the_chain(coordinated, 3)
+    coordinated.view = standing(0, "open")
+    coordinated.upload(_1=(1.0, 1), _2=(1.0, 1), _3=(1.0, 1))
+    server = Server(coordinated)
+    server.hears(0, 0)
+    assert server.sent.of(INIT) == []
+    assert [(sync["receiver"], sync["round_idx"]) for sync in server.sent.of(SYNC)] == [(1, 0), (2, 0), (3, 0)]
+    assert {sync["fedfab_global_digest"] for sync in server.sent.of(SYNC)} == {digest_of(data)}
+    server.hears(STATUS, 2, client_status="ONLINE")
+    assert server.sent.said[-1]["round_idx"] == 0
+    server.work()
+    assert coordinated.globals[-1][0] == "/r/rounds/70/global"
+    server.sent.said.clear()
+    server.hears(STATUS, 2, client_status="ONLINE")
+    assert [(said["msg_type"], said["round_idx"]) for said in server.sent.said] == [(INIT, 1)]
+    server.manager.finish()
+
+
+def test_with_s3_a_first_round_begins_anew(coordinated: Coordinated, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its initial model is nowhere to be had."""
+    monkeypatch.setattr(FedfabServerManager, "_storage", lambda *_: None)
+    coordinated.view = standing(0, "open")
+    server = Server(coordinated, settings={"global_model": "s3"})
+    server.begin()
+    assert [init["round_idx"] for init in server.sent.of(INIT)] == [0, 0, 0]
+    server.manager.finish()
+
+
+def test_a_run_that_is_over_is_not_trained_again(coordinated: Coordinated, caplog: pytest.LogCaptureFixture) -> None:
+    on_the_chain(coordinated, 3)
     coordinated.view = {**standing(1, "complete"), "phase": "finished"}
     server = Server(coordinated)
     # FedML has put its own logger in the root's place, of which pytest knows nothing.
     log = logging.getLogger("fedml_fedfab")
     log.addHandler(caplog.handler)
     try:
-        server.begin()
+        server.hears(0, 0)
     finally:
         log.removeHandler(caplog.handler)
-    assert [init["round_idx"] for init in server.sent.of(INIT)] == [0, 0, 0]
-    assert "run r has ended before: this begins it anew" in caplog.text
+    assert (server.sent.of(INIT), server.sent.ended, coordinated.defined) == ([], True, [])
+    # Whoever has missed it hears the end.
+    assert [finish["receiver"] for finish in server.sent.of(FINISH)] == [1, 2, 3]
+    assert server.aggregator.get_global_model_params()["w"].tolist() == [3, 3]
+    assert "run r is over, as the coordinator says: nothing to do. To train anew take another run_id" in caplog.text
+
+
+def test_a_run_that_is_over_and_has_no_model_ends_as_well(coordinated: Coordinated) -> None:
+    coordinated.view = {**standing(1, "complete"), "phase": "finished"}
+    server = Server(coordinated)
+    server.hears(0, 0)
+    assert server.sent.ended is True
+
+
+def test_a_new_connection_of_a_server_that_chose_some_of_its_clients(coordinated: Coordinated) -> None:
+    server = Server(coordinated, client_num_per_round=2)
+    server.hears(0, 0)
+    server.sent.said.clear()
+    server.hears(0, 0)
+    assert [said["msg_type"] for said in server.sent.said] == [CHECK_STATUS] * 2
+    server.manager.finish()
+
+
+def test_ids_in_quotes_are_numbers(coordinated: Coordinated) -> None:
+    server = Server(coordinated, client_id_list='["1", "2", "3"]')
+    coordinated.upload(_1=(1.0, 1), _2=(2.0, 1), _3=(3.0, 1))
+    server.begin()
+    server.work()
+    assert [sync["receiver"] for sync in server.sent.of(SYNC)] == [1, 2, 3]
+    server.manager.finish()
+
+
+def test_with_s3_the_model_of_the_chain_is_the_one_that_is_sent(
+    coordinated: Coordinated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FedfabServerManager, "_storage", lambda *_: None)
+    server = Server(coordinated, settings={"global_model": "s3"})
+    coordinated.upload(_1=(1.0, 1), _2=(1.0, 1), _3=(1.0, 1))
+    server.begin()
+    on_the_chain(coordinated, 9)
+    coordinated.conflict = True
+    server.work()
+    assert [sync["model_params"]["w"] for sync in server.sent.of(SYNC)] == [[9, 9]] * 3
+    server.manager.finish()
+
+
+def test_one_model_per_client_is_refused_before_anything_is_said(coordinated: Coordinated) -> None:
+    server = Server(coordinated)
+    server.aggregator.aggregator.params = {1: weights(1), 2: weights(2)}
+    with pytest.raises(FedfabError, match="plain dict, which FedML takes for one model per client"):
+        server.hears(0, 0)
+    assert (server.sent.said, coordinated.defined) == ([], [])
+
+
+def test_a_client_s_model_of_another_kind_does_not_end_the_run(server: Server, coordinated: Coordinated) -> None:
+    coordinated.upload(_1=(1.0, 1), _2=(2.0, 1), _3=(4.0, 1))
+    wrong = OrderedDict(w=torch.zeros(2, dtype=torch.complex64), n=torch.tensor(7))
+    coordinated.models[3] = (encode_model(wrong, "safetensors"), 1)
+    server.begin()
+    server.work()
+    assert decode_model(coordinated.globals[1][1], coordinated.media_type)["w"].tolist() == [1.5, 1.5]
+
+
+def test_nobody_with_samples_does_not_end_the_run(server: Server, coordinated: Coordinated) -> None:
+    coordinated.upload(_1=(1.0, 0), _2=(2.0, 0), _3=(3.0, 0))
+    server.begin()
+    server.work()
+    assert decode_model(coordinated.globals[1][1], coordinated.media_type)["w"].tolist() == [2, 2]
+
+
+def test_contributions_are_left_out_where_nothing_was_measured(coordinated: Coordinated) -> None:
+    """A server that came back in a round that is not measured; FedML would take None apart."""
+    metrics = (Context.KEY_METRICS_ON_LAST_ROUND, Context.KEY_METRICS_ON_AGGREGATED_MODEL)
+    for key in metrics:
+        Context().add(key, None)
+    on_the_chain(coordinated, 3)
+    coordinated.view, coordinated.round_idx = standing(1, "complete"), 1
+    coordinated.upload(_1=(1.0, 1), _2=(2.0, 1), _3=(3.0, 1))
+    server = Server(coordinated, comm_round=4, frequency_of_the_test=2, enable_contribution=True, contribution_alg="no")
+    server.hears(0, 0)
+    assert [sync["round_idx"] for sync in server.sent.of(SYNC)] == [2, 2, 2]
+    server.manager.finish()
+
+
+def test_the_clients_models_are_not_kept_in_fedml_s_context(server: Server, coordinated: Coordinated) -> None:
+    coordinated.upload(_1=(1.0, 1), _2=(2.0, 1), _3=(4.0, 1))
+    server.begin()
+    server.work()
+    assert Context().get(Context.KEY_CLIENT_MODEL_LIST) == []
+
+
+@pytest.fixture
+def _no_hooks() -> Iterator[None]:
+    """FedML keeps its defences and noise in one object for all."""
+    yield
+    FedMLDefender._defender_instance = None
+    FedMLDifferentialPrivacy._dp_instance = None
+
+
+CLIPPING = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
+KRUM = {"enable_defense": True, "defense_type": "krum", "byzantine_client_num": 0, "krum_param_m": 1}
+NOISE: dict[str, Any] = {
+    "enable_dp": True,
+    "dp_solution_type": "cdp",
+    "mechanism_type": "gaussian",
+    "epsilon": 1.0,
+    "delta": 1e-5,
+    "sensitivity": 1e-4,
+    "max_grad_norm": 1e9,
+    "clipping_norm": 1e9,
+}
+
+
+@pytest.mark.usefixtures("_no_hooks")
+@pytest.mark.parametrize("missing", [[], [2]], ids=["all", "quorum"])
+def test_a_defence_before_the_aggregation(coordinated: Coordinated, missing: list[int]) -> None:
+    """Clipped to a norm of 1 from the global model, which is 0."""
+    server = Server(coordinated, **CLIPPING)
+    given = {"_1": (30.0, 1), "_2": (30.0, 1), "_3": (30.0, 1)}
+    coordinated.upload(**{name: model for name, model in given.items() if int(name[1:]) not in missing})
+    coordinated.missing = missing
+    server.begin()
+    server.work()
+    after = decode_model(coordinated.globals[1][1], coordinated.media_type)["w"]
+    assert 0 < float(torch.linalg.vector_norm(after.double())) <= 1.0001
+    server.manager.finish()
+
+
+@pytest.mark.usefixtures("_no_hooks")
+def test_a_defence_that_chooses_among_the_models(coordinated: Coordinated) -> None:
+    server = Server(coordinated, **KRUM)
+    coordinated.upload(_1=(1.0, 1), _2=(1.0, 1), _3=(90.0, 1))
+    server.begin()
+    server.work()
+    assert decode_model(coordinated.globals[1][1], coordinated.media_type)["w"].tolist() == [1, 1]
+    server.manager.finish()
+
+
+@pytest.mark.usefixtures("_no_hooks")
+def test_a_defence_that_needs_more_models_than_the_quorum_says_so(coordinated: Coordinated) -> None:
+    """Krum's own bound: with two of three there are too few. Nothing is handed over."""
+    server = Server(coordinated, **KRUM)
+    coordinated.upload(_1=(1.0, 1), _3=(1.0, 1))
+    coordinated.missing = [2]
+    server.begin()
+    with pytest.raises(ValueError, match="Krum"):
+        server.work()
+    assert len(coordinated.globals) == 1
+    server.manager.finish()
+
+
+@pytest.mark.usefixtures("_no_hooks")
+@pytest.mark.parametrize("missing", [[], [2]], ids=["all", "quorum"])
+def test_noise_after_the_aggregation(coordinated: Coordinated, missing: list[int]) -> None:
+    """Without whole numbers in the model: FedML's clipping knows no norm of them."""
+    server = Server(coordinated, **NOISE)
+    server.aggregator.aggregator.params = OrderedDict(w=torch.zeros(2))
+    ones = encode_model(OrderedDict(w=torch.ones(2)), "safetensors")
+    coordinated.models = {client: (ones, 1) for client in (1, 2, 3) if client not in missing}
+    coordinated.missing = missing
+    server.begin()
+    server.work()
+    after = decode_model(coordinated.globals[1][1], coordinated.media_type)["w"].tolist()
+    assert after == pytest.approx([1, 1], abs=0.01)
+    assert after != [1, 1]
     server.manager.finish()
 
 
@@ -520,6 +733,7 @@ class Client:
         self.stand_in = stand_in
         self.latest = encode_model(weights(0), "safetensors")
         self.uploads: list[Seen] = []
+        self.phase: str | None = "running"
         stand_in.answer = self._answer
         self.args = Args(
             rank=2,
@@ -540,6 +754,8 @@ class Client:
         if seen.method == "PUT":
             self.uploads.append(seen)
             return json_reply(201, {})
+        if seen.path == "/v1/runs/r":
+            return problem(404, "unknown_run") if self.phase is None else json_reply(200, {"phase": self.phase})
         return 200, {"content-type": self.latest.media_type}, self.latest.data
 
     def _on_send(self, fields: Any) -> None:
@@ -605,6 +821,40 @@ def test_the_last_sync_ends_it(client: Client) -> None:
     assert client.sent.ended is True
 
 
+def test_a_first_round_that_a_server_takes_up_is_trained_once(client: Client) -> None:
+    client.told(SYNC, 0, 0, life="b")
+    client.told(SYNC, 0, 0, life="c")
+    client.told(SYNC, 1, 1, life="c")
+    assert client.adapter.trained == [0, 1]
+    assert [fields["round_idx"] for fields in client.sent.of(READY)] == [0, 1]
+
+
+def quiet(client: Client) -> None:
+    """A minute in which nothing has come."""
+    for _ in range(2):
+        client.manager._idle()
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["never chosen", "in a round"])
+def test_a_client_that_missed_the_end_asks_and_ends(client: Client, begun: bool) -> None:
+    if begun:
+        client.told(INIT, 0, 0)
+    for phase in (None, "idle", "running"):
+        client.phase = phase
+        quiet(client)
+        assert client.sent.ended is False
+    client.phase = "finished"
+    quiet(client)
+    assert client.sent.of(STATUS)[-1]["client_status"] == "FINISHED"
+    assert client.sent.ended is True
+
+
+def test_a_coordinator_that_says_nothing_to_this_client_does_not_end_it(client: Client) -> None:
+    client.stand_in.answer = lambda _seen: problem(403, "forbidden")
+    quiet(client)
+    assert client.sent.ended is False
+
+
 def test_finish_ends_it(client: Client) -> None:
     client.hears(FINISH)
     assert client.sent.of(STATUS)[-1]["client_status"] == "FINISHED"
@@ -614,17 +864,24 @@ def test_finish_ends_it(client: Client) -> None:
 def test_another_model_than_the_server_means_is_waited_out(client: Client, stand_in: StandIn) -> None:
     right, wrong = encode_model(weights(1), "safetensors"), encode_model(weights(2), "safetensors")
     answers = [wrong, wrong, right]
+    bodies = []
 
     def answer(seen: Seen) -> Any:
         if seen.method == "PUT":
             return json_reply(201, {})
         model = answers.pop(0)
-        return 200, {"content-type": model.media_type}, model.data
+        etag = f'"{model.digest}"'
+        if seen.headers.get("if-none-match") == etag:
+            return 304, {"etag": etag}, b""
+        bodies.append(model)
+        return 200, {"content-type": model.media_type, "etag": etag}, model.data
 
     stand_in.answer = answer
     client.hears(INIT, round_idx=0, fedfab_global_digest=right.digest, fedfab_server_life="a")
     assert answers == []
     assert client.adapter.params["w"].tolist() == [1, 1]
+    # The one that is not meant came once.
+    assert bodies == [wrong, right]
 
 
 def test_a_new_connection_is_told_to_the_server_at_once(client: Client) -> None:

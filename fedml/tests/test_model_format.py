@@ -89,6 +89,8 @@ def test_a_file_of_other_writers_can_be_read() -> None:
     from safetensors.numpy import save
 
     data = save({"w": np.array([1.5, 2], np.float32)})
+    # It does not say whose its tensors are.
+    assert isinstance(decode_model(data, SAFETENSORS, OrderedDict(w=np.zeros(2, np.float32)))["w"], np.ndarray)
     assert [float(value) for value in decode_model(data, SAFETENSORS)["w"]] == [1.5, 2]
 
 
@@ -163,7 +165,9 @@ def test_every_truncation_is_refused() -> None:
             decode_model(whole[:length], SAFETENSORS)
 
 
-LIKE = OrderedDict(f=np.zeros(2, np.float32), i=np.zeros(2, np.int8), b=np.zeros(2, bool), u=np.zeros((), np.uint64))
+LIKE = OrderedDict(
+    h=np.float16(0), f=np.zeros(2, np.float32), i=np.zeros(2, np.int8), b=np.zeros(2, bool), u=np.zeros((), np.uint64)
+)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,9 @@ LIKE = OrderedDict(f=np.zeros(2, np.float32), i=np.zeros(2, np.int8), b=np.zeros
         b"[]",
         b'{"f": [NaN, 1]}',
         b'{"f": [1e999, 1]}',
+        b'{"f": [1e39, 1]}',
+        b'{"h": 70000}',
+        b'{"new": [1e39, 0.5]}',
         b'{"f": ["nan", 1]}',
         b'{"f": ["NaN:3f800000", 1]}',
         b'{"f": ["NaN:7fc000001", 1]}',
@@ -190,7 +197,7 @@ LIKE = OrderedDict(f=np.zeros(2, np.float32), i=np.zeros(2, np.int8), b=np.zeros
         b'{"u": 1, "u": 2}',
         b'{"f": ' + b"[" * 100_000,
     ],
-    ids=range(20),
+    ids=range(23),
 )
 def test_broken_or_wicked_json_is_refused(text: bytes) -> None:
     with pytest.raises(ModelFormatError):

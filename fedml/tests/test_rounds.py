@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import StandIn, json_reply, problem
+from conftest import ENCODINGS, StandIn, json_reply, problem
 
 from fedml_fedfab import rounds as module
 from fedml_fedfab.coordinator import Coordinator
@@ -40,14 +40,15 @@ def view(phase: str, round_idx: int, *, run: str = "running", **rest: Any) -> di
         (None, None),
         ({"phase": "idle", "round": None}, None),
         (view("complete", 4, run="finished"), None),
-        (view("open", 0), None),
+        (view("open", 0), Standing(0, None)),
+        (view("gathering", 0), Standing(0, None)),
         (view("open", 2), Standing(2, None)),
         (view("closing", 2), Standing(2, None)),
         (view("complete", 2), Standing(2, ClosedRound("9", 2, (1,), (2,)))),
         (view("complete", 0), Standing(0, ClosedRound("9", 0, (1,), (2,)))),
         (view("complete", 2, **{"global": {"digest": "d"}}), Standing(3, None)),
         (view("complete", 2, clients=[client(1, "ready")]), Standing(2, None)),
-        (view("complete", 0, clients=[client(1, "ready")]), None),
+        (view("complete", 0, clients=[client(1, "ready")]), Standing(0, None)),
     ],
 )
 def test_where_a_run_stands(given: Any, stands: Any) -> None:
@@ -82,8 +83,8 @@ class Chain:
         encoded = self.models[int(path.rsplit("/", 1)[1])]
         return 200, {"content-type": encoded.media_type}, encoded.data
 
-    def read(self) -> Any:
-        return read_models(self.coordinator, CLOSED, LIKE)
+    def read(self, *, any_kind: bool = False) -> Any:
+        return read_models(self.coordinator, CLOSED, LIKE, any_kind=any_kind)
 
 
 @pytest.fixture
@@ -115,6 +116,52 @@ def test_a_model_that_cannot_be_read_is_left_out(chain: Chain) -> None:
     chain.receipts[2]["media_type"] = "application/x-pickle"
     with pytest.raises(FedfabError, match="no model that can be aggregated"):
         chain.read()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (OrderedDict(w=np.zeros(3, np.float32)), "'w' is numpy's real numbers of shape [3], in the global model"),
+        (OrderedDict(w=np.zeros(2, np.complex64)), "'w' is numpy's complex64 of shape [2]"),
+        (OrderedDict(), "it lacks 'w'"),
+        (OrderedDict(w=np.zeros(2, np.float32), v=np.zeros(1, np.float32)), "it has 'v', which the global model"),
+    ],
+    ids=["shape", "type", "missing", "more"],
+)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_model_of_another_kind_is_left_out(
+    chain: Chain, caplog: pytest.LogCaptureFixture, wrong: Any, said: str, encoding: str
+) -> None:
+    """Aggregated with the others it would end the run, for all of them."""
+    if encoding == "json" and "complex" in said:
+        encoding = "safetensors"
+    encoded = encode_model(wrong, encoding)
+    chain.models[1] = encoded
+    chain.receipts[1].update(digest=encoded.digest, media_type=encoded.media_type)
+    assert [arrival.client for arrival in chain.read()] == [2]
+    assert "the model of client 1 is left out" in caplog.text
+    if encoding == "safetensors":
+        assert said in caplog.text
+
+
+def test_where_it_is_asked_for_models_of_another_kind_are_taken(chain: Chain) -> None:
+    encoded = encode_model(OrderedDict(delta=np.zeros(5, np.float32)), "safetensors")
+    chain.models[1] = encoded
+    chain.receipts[1].update(digest=encoded.digest)
+    assert [arrival.client for arrival in chain.read(any_kind=True)] == [1, 2]
+
+
+def test_real_numbers_of_all_types_can_be_averaged(chain: Chain) -> None:
+    """FedML's mean of whole numbers is a floating-point one: the global model and the clients' then differ in type."""
+    encoded = encode_model(OrderedDict(w=np.zeros(2, np.int64)), "safetensors")
+    chain.models[1] = encoded
+    chain.receipts[1].update(digest=encoded.digest)
+    assert [arrival.client for arrival in chain.read()] == [1, 2]
+
+
+def test_where_nobody_has_a_sample_all_count_the_same(chain: Chain) -> None:
+    chain.receipts[1]["num_samples"] = chain.receipts[2]["num_samples"] = 0
+    assert [arrival.num_samples for arrival in chain.read()] == [1, 1]
 
 
 def test_without_a_sample_number_it_counts_as_one(chain: Chain) -> None:
@@ -209,6 +256,12 @@ def test_another_server_of_the_same_run(stand_in: StandIn) -> None:
 def test_a_refusal_comes_out(stand_in: StandIn) -> None:
     kind, said = Watched(stand_in, [problem(401, "bad_token")]).first()
     assert (kind, "FEDFAB_TOKEN" in said) == ("failed", True)
+
+
+def test_a_coordinator_that_has_lost_the_run_is_not_asked_for_ever(stand_in: StandIn) -> None:
+    kind, said = Watched(stand_in, [problem(404, "unknown_run")]).first()
+    assert kind == "failed"
+    assert "does not know this run any more" in said
 
 
 def test_what_a_stranger_answers_comes_out(stand_in: StandIn) -> None:

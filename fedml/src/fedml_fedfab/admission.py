@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Callable, NamedTuple
 
-from .coordinator import Answer, Coordinator, UnreachableError, refusal
+from .coordinator import READ_TIMEOUT_S, Answer, Coordinator, UnreachableError, refusal
 from .log import LOG
 from .messages import Start
 from .model_format import EncodedModel
@@ -22,6 +22,9 @@ _SHORTEST_AGAIN_S = 1.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _BAD_REQUESTS = 5
+# One try takes at most this part of what is left of the lease: so one that hangs is followed by others within it.
+_PART_OF_LEASE = 3
+_SHORTEST_TRY_S = 2.0
 
 
 class Place(NamedTuple):
@@ -38,6 +41,9 @@ class Mailbox:
         self._changed = threading.Condition()
         self._start: tuple[Start, float] | None = None
         self._ready_due = False
+        self._over: set[str] = set()
+        self._lives: set[str | None] = set()
+        """Those of the server that were in the newest place: one that came back goes on in it."""
         self.newest: Place | None = None
         """The newest place that the server has asked this client to be at."""
         self.ended = False
@@ -46,10 +52,9 @@ class Mailbox:
         """INIT or SYNC came: True where it asks for something new. The server may say everything more than once."""
         with self._changed:
             if not self._is_news(place, is_init):
-                if self.newest is not None and place.life != self.newest.life:
-                    self.newest = place
+                self._lives.add(place.life)
                 return False
-            self.newest, self._start = place, None
+            self.newest, self._lives, self._start = place, {place.life}, None
             self._changed.notify_all()
             return True
 
@@ -60,13 +65,13 @@ class Mailbox:
         if place.round_idx is None or newest.round_idx is None:
             # A server without the plug-in, where only the kind of the message tells; FedML's client does the same.
             return not is_init
-        if place.life == newest.life:
+        if place.life in self._lives:
             return place.round_idx > newest.round_idx
-        # Another life: the same round goes on, unless it is the first, which such a server begins anew.
-        return place.round_idx != newest.round_idx or place.round_idx == 0
+        # Another life: the same round goes on, unless it is the first and such a server begins it anew: by INIT.
+        return place.round_idx != newest.round_idx or (place.round_idx == 0 and is_init)
 
     def end(self) -> None:
-        """FINISH came."""
+        """FINISH came, or the coordinator says that the run is over."""
         with self._changed:
             self.ended = True
             self._changed.notify_all()
@@ -74,8 +79,16 @@ class Mailbox:
     def put_start(self, start: Start) -> None:
         """START came. Its lease runs from now."""
         with self._changed:
+            if start.round_id in self._over:
+                LOG.info("passed over a START of a round %s that is over", start.round_idx)
+                return
             self._start = (start, time.monotonic() + start.lease_s)
             self._changed.notify_all()
+
+    def round_is_over(self, round_id: str) -> None:
+        """The coordinator says so. If it was one of before, such as a first round that was begun anew, ours goes on."""
+        with self._changed:
+            self._over.add(round_id)
 
     def connected_again(self) -> None:
         """Messages may have been lost: say READY again."""
@@ -88,8 +101,7 @@ class Mailbox:
         return self.ended or (place is not None and self._moved_on(place))
 
     def _moved_on(self, place: Place) -> bool:
-        newest = self.newest
-        return newest is not None and newest != place and not _same_round(newest, place)
+        return self.newest is not None and self.newest != place
 
     def wait(self, place: Place | None, timeout_s: float) -> None:
         """Wait until something of interest comes, or the time is over."""
@@ -115,11 +127,6 @@ class Mailbox:
     def newer_start(self) -> bool:
         """Whether a START has come that was not taken yet."""
         return self._start is not None
-
-
-def _same_round(newest: Place, place: Place) -> bool:
-    """A server that came back in mid-round changes its life, not the round."""
-    return newest.round_idx == place.round_idx and place.round_idx not in (None, 0)
 
 
 class _After(Enum):
@@ -153,7 +160,10 @@ class Admission:
         publish_ready: Callable[[Submission], None],
         publish_send: Callable[[Submission], None],
         ready_every_s: float,
+        on_waiting: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_waiting`` is called each minute while START does not come: what ends the run may have been missed."""
+        self._on_waiting = on_waiting
         self._mailbox = mailbox
         self._coordinator = coordinator
         self._publish_ready = publish_ready
@@ -173,6 +183,7 @@ class Admission:
             if now - told >= _TELL_EVERY_S:
                 LOG.info("round %s: READY since %.0f s, waiting for START", submission.round_idx, now - began)
                 told = now
+                self._on_waiting()
             self._mailbox.wait(submission.place, ready_at - now)
             taken = self._mailbox.take_start(submission.round_idx)
             if taken is None:
@@ -194,6 +205,7 @@ class Admission:
         """``PUT`` until it is answered or the lease is over."""
         model, pause_s, bad_requests = submission.model, _FIRST_PAUSE_S, 0
         while not self._mailbox.is_over(submission.place):
+            left_s = lease_until - time.monotonic()
             try:
                 answer = self._coordinator.upload(
                     start.upload_url,
@@ -201,6 +213,7 @@ class Admission:
                     data=model.data,
                     media_type=model.media_type,
                     num_samples=submission.num_samples,
+                    read_timeout_s=min(READ_TIMEOUT_S, max(left_s / _PART_OF_LEASE, _SHORTEST_TRY_S)),
                 )
             except UnreachableError as error:
                 LOG.warning("round %s: upload not answered (%s): again until the lease is over", start.round_idx, error)
@@ -208,6 +221,8 @@ class Admission:
             else:
                 after = _judge(answer, start)
                 bad_requests += after is _After.AGAIN
+                if answer.status in (404, 410):
+                    self._mailbox.round_is_over(start.round_id)
                 if after is not _After.AGAIN:
                     return after
                 if bad_requests >= _BAD_REQUESTS:
@@ -230,7 +245,8 @@ def _judge(answer: Answer, start: Start) -> _After:
     LOG.warning("round %s: upload refused (%s): %s", start.round_idx, answer.code, answer.detail)
     if answer.status == 409:
         return _judge_conflict(answer)
-    known = {400: _After.AGAIN, 401: _After.READY, 404: _After.DONE, 410: _After.DONE}.get(answer.status)
+    # 404, 410: where this round is over the server goes on to the next. But the START may be late, of a round before.
+    known = {400: _After.AGAIN, 401: _After.READY, 404: _After.START, 410: _After.START}.get(answer.status)
     if known is None:
         raise refusal("the upload of the model", answer)
     return known

@@ -9,6 +9,7 @@ from fedml.core import Context
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 
 from .errors import FedfabError
+from .log import LOG
 
 
 class FedfabAggregator(FedMLAggregator):
@@ -27,6 +28,18 @@ class FedfabAggregator(FedMLAggregator):
         measured = round_idx % self.args.frequency_of_the_test == 0 or round_idx == self.args.comm_round - 1
         self.accuracy = accuracy_in(Context().get(Context.KEY_METRICS_ON_AGGREGATED_MODEL)) if measured else None
 
+    def assess_contribution(self) -> None:
+        """FedML's, where there are two measures to compare: a server that came back has none before its first test.
+
+        Afterwards the models in FedML's context are of no use to anybody, and many.
+        """
+        measured = Context().get(Context.KEY_METRICS_ON_LAST_ROUND) is not None
+        if getattr(self.args, "enable_contribution", False) and not measured:
+            LOG.warning("round %s: contributions are not assessed: nothing was measured yet", self.args.round_idx)
+        else:
+            super().assess_contribution()
+        Context().add(Context.KEY_CLIENT_MODEL_LIST, [])
+
     def expect(self, count: int) -> None:
         """The next round's aggregation is over this many models."""
         self.client_num = count
@@ -42,12 +55,17 @@ class FedfabAggregator(FedMLAggregator):
         """FedML's aggregation, with its hooks. The models are not kept afterwards: the chain has them."""
         result = super().aggregate()
         self.model_dict.clear()
-        if type(result[0]) is dict:
-            raise FedfabError(
-                "the server aggregator returned a plain dict, which FedML takes for one model per client; "
-                "a round on the chain has one global model: return an OrderedDict"
-            )
+        refuse_plain(result[0])
         return result
+
+
+def refuse_plain(model: object) -> None:
+    """Raise ``FedfabError`` for what FedML takes for one model per client: it would send parts of it."""
+    if type(model) is dict:
+        raise FedfabError(
+            "the server aggregator returned a plain dict, which FedML takes for one model per client; "
+            "a round on the chain has one global model: return an OrderedDict"
+        )
 
 
 def accuracy_in(metrics: object) -> float | None:

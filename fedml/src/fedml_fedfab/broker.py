@@ -7,13 +7,15 @@ The network has a thread of its own, so that a long training or an upload never 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import paho.mqtt.client as mqtt
 
+from .errors import FedfabError, SettingsError
 from .log import LOG
 
 _SUBSCRIBE_QOS = 2
@@ -26,6 +28,35 @@ _REFUSALS = {
     4: "bad user name or password: see MQTT_USER and MQTT_PWD",
     5: "not authorised: see MQTT_USER and MQTT_PWD, and the broker's access list",
 }
+
+
+_REFUSED_SUBSCRIPTION = 0x80
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How TLS is spoken; the broker's name is always compared with its certificate."""
+
+    ca_file: str = ""
+    """"" for the authorities that the system trusts."""
+    cert_file: str = ""
+    key_file: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """What Python needs for it. Raises ``SettingsError`` for files that are no certificates, or no key of one."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file, password=_no_password)
+        except (OSError, ValueError) as error:
+            files = ", ".join(file for file in (self.ca_file, self.cert_file, self.key_file) if file)
+            raise SettingsError(f"{files} cannot be used for TLS with the broker: {error}") from error
+        return context
+
+
+def _no_password() -> str:
+    """In place of Python's question on the terminal, which nobody would answer."""
+    raise ValueError("the key is locked by a password: write it without one")
 
 
 @dataclass(frozen=True)
@@ -42,6 +73,7 @@ class BrokerOptions:
     """Topic and payload."""
     user: str = ""
     password: str = field(default="", repr=False)
+    tls: Tls | None = None
 
 
 class Broker:
@@ -74,13 +106,15 @@ class Broker:
         client = self._client = mqtt.Client(client_id=f"{options.name}_{uuid.uuid4().hex}", clean_session=True)
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
-        client.on_subscribe = self._guarded(lambda *_: self._on_ready())
+        client.on_subscribe = self._guarded(lambda _c, _u, _mid, granted: self._subscribed(granted))
         client.on_message = self._guarded(lambda _c, _u, message: self._received(message))
         client.on_publish = lambda _c, _u, mid: self._acks.acknowledged(mid)
         client.on_socket_open = lambda _c, _u, opened: _no_delay(opened)
         client.reconnect_delay_set(min_delay=1, max_delay=_LONGEST_PAUSE_S)
         if options.user:
             client.username_pw_set(options.user, options.password)
+        if options.tls is not None:
+            client.tls_set_context(options.tls.context())
         # Unlike FedML's, not retained: whoever subscribes later is not to take an old end for a new one.
         topic, payload = options.last_will
         client.will_set(topic, payload=payload, qos=2, retain=False)
@@ -117,8 +151,14 @@ class Broker:
         while True:
             try:
                 client.connect(options.host, options.port, options.keepalive_s)
+            except ssl.SSLCertVerificationError as error:
+                raise FedfabError(
+                    f"the broker at {options.host}:{options.port} cannot be trusted ({error.verify_message}): "
+                    "write its authority's certificates as fedfab_args.mqtt_ca_file, and as BROKER_HOST the name that "
+                    "is in its certificate"
+                ) from error
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = _reason(error)
                 LOG.warning("waiting for the broker at %s:%s (%s)", options.host, options.port, reason)
                 self._closing.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -131,6 +171,17 @@ class Broker:
             return
         LOG.info("connected to the broker at %s:%s", self._options.host, self._options.port)
         client.subscribe([(topic, _SUBSCRIBE_QOS) for topic in self._options.topics])
+
+    def _subscribed(self, granted: Sequence[int]) -> None:
+        """Without its topics a node would wait for ever, and nobody would know why."""
+        refused = [topic for topic, qos in zip(self._options.topics, granted) if qos >= _REFUSED_SUBSCRIPTION]
+        if refused:
+            who = repr(self._options.user) if self._options.user else "a node without user name"
+            raise FedfabError(
+                f"the broker refuses the subscription to {', '.join(refused)}: its access list must let {who} read "
+                "there; or MQTT_USER is that of another node"
+            )
+        self._on_ready()
 
     def _disconnected(self, _client: mqtt.Client, _userdata: Any, code: int) -> None:
         if not self._closing.is_set():
@@ -183,6 +234,12 @@ class _Acks:
     def wait_all(self, timeout_s: float) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"{error.reason or error}: does it speak TLS on this port?"
+    return error.strerror or str(error)
 
 
 def _no_delay(opened: Any) -> None:

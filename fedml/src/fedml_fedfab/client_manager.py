@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from fedml import mlops
@@ -30,6 +31,7 @@ from .node import FedfabNode
 
 _MODEL_PAUSE_S = 0.2
 _LONGEST_MODEL_PAUSE_S = 5.0
+_TELL_EVERY_S = 15.0
 # A client that has heard nothing this often (half a minute each) asks the coordinator whether the run is over.
 _QUIET_TIMES = 2
 
@@ -59,6 +61,7 @@ class FedfabClientMasterManager(FedfabNode, ClientMasterManager):
             publish_ready=self._publish_ready,
             publish_send=self._publish_send,
             ready_every_s=settings.ready_every_s,
+            on_waiting=self._hear_of_end,
         )
         self.com_manager.on_arrival = self._arrived
         self.com_manager.on_connected = self._connected
@@ -92,6 +95,10 @@ class FedfabClientMasterManager(FedfabNode, ClientMasterManager):
             return
         if place.round_idx is not None:
             self.round_idx = place.round_idx
+        if not self.is_inited and self.round_idx < self.num_rounds:
+            # A server that came back in the first round says SYNC, to whom it said INIT before.
+            self.is_inited = True
+            self.report_training_status(MyMessage.MSG_MLOPS_CLIENT_STATUS_TRAINING)
         super().handle_message_receive_model_from_server(msg_params)
 
     def send_model_to_server(self, receive_id: int, weights: Model, local_sample_num: Any) -> None:
@@ -166,22 +173,24 @@ class FedfabClientMasterManager(FedfabNode, ClientMasterManager):
 
     def _global_model(self, digest: str, place: Place) -> Model | None:
         """The global model with this digest, from the coordinator; None where the run goes on before it is there."""
-        pause_s, told = _MODEL_PAUSE_S, False
+        pause_s, told_at, known = _MODEL_PAUSE_S, time.monotonic(), ""
         while not self._mailbox.is_over(place):
             reason = "another one is the latest"
             try:
-                answer = self._coordinator.global_model()
+                answer = self._coordinator.global_model(known)
             except UnreachableError as error:
                 reason = str(error)
             else:
                 if answer.status == 200 and digest_of(answer.body) == digest:
                     return self._decoded(answer.body, answer.headers.get("content-type", ""))
-                if answer.status not in (200, 404):
+                if answer.status not in (200, 304, 404):
                     raise refusal("the global model", answer)
+                known = answer.headers.get("etag", "") if answer.status == 200 else known
                 reason = answer.code or reason
-            if not told and pause_s >= _LONGEST_MODEL_PAUSE_S:
+            if time.monotonic() - told_at >= _TELL_EVERY_S:
                 LOG.warning("round %s: waiting for its global model (%s)", place.round_idx, reason)
-                told = True
+                told_at = time.monotonic()
+                self._hear_of_end()
             self._mailbox.pause(place, pause_s)
             pause_s = min(2 * pause_s, _LONGEST_MODEL_PAUSE_S)
         return None
@@ -213,20 +222,29 @@ class FedfabClientMasterManager(FedfabNode, ClientMasterManager):
         self.com_manager.send_fields(fields, self.server_id, qos=1)
 
     def _idle(self) -> None:
-        """Nothing has come for a while: the end may have been missed while the connection was down."""
+        """Nothing has come for a while: the end may have been missed, also by a client that was in no round yet."""
         self._quiet += 1
-        if self._place is None or self._finished or self._quiet < _QUIET_TIMES:
+        if self._finished or self._quiet < _QUIET_TIMES:
             return
-        try:
-            answer = self._coordinator.call("GET", f"/v1/runs/{self._coordinator.run_segment}")
-        except UnreachableError as error:
-            LOG.info("waiting for the next round; the coordinator does not answer (%s)", error)
-            return
-        if answer.status == 200 and answer.json().get("phase") == "finished":
-            LOG.warning("the run is over, as the coordinator says; the server's word of it was missed")
+        if not self._mailbox.ended:
+            self._hear_of_end()
+        if self._mailbox.ended:
             self.cleanup()
+        elif self._place is None:
+            LOG.info("waiting for the server: this client is in no round yet")
         else:
             LOG.info("waiting for the server: round %s is done here", self._place.round_idx)
+
+    def _hear_of_end(self) -> None:
+        """Ask the coordinator whether the run is over, since nobody else may be left to say so."""
+        try:
+            phase = self._coordinator.phase()
+        except FedfabError as error:
+            LOG.info("the coordinator does not say whether the run is over (%s)", error)
+            return
+        if phase == "finished":
+            LOG.warning("the run is over, as the coordinator says; the server's word of it was missed")
+            self._mailbox.end()
 
 
 def sample_number(value: Any) -> int | None:

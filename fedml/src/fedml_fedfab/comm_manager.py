@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
-from .broker import Broker, BrokerOptions
+from .broker import Broker, BrokerOptions, Tls
 from .errors import SettingsError
 from .log import LOG
 from .messages import CONNECTION_READY, Fields, MessageTypes, comes_from_server, decode_object
@@ -186,7 +186,9 @@ class FedfabCommManager:
         payload.update({_MODEL: key, _KEY: key, _URL: url})
 
 
-def new_comm_manager(args: Any, node: Node, receivers: list[int], storage: Any | None) -> FedfabCommManager:
+def new_comm_manager(
+    args: Any, node: Node, receivers: list[int], storage: Any | None, tls: Tls | None = None
+) -> FedfabCommManager:
     """The manager of a node. ``receivers``: at the server the clients, at a client itself."""
     from .messages import CLIENT_LAST_WILL, SERVER_LAST_WILL, client_topic, last_will, server_topic
 
@@ -207,12 +209,13 @@ def new_comm_manager(args: Any, node: Node, receivers: list[int], storage: Any |
         topics = [server_topic(node.run, node.server, node.node)]
     options = BrokerOptions(
         host=str(config["BROKER_HOST"]),
-        port=int(config.get("BROKER_PORT") or 1883),
+        port=int(config.get("BROKER_PORT") or (1883 if tls is None else 8883)),
         keepalive_s=int(config.get("MQTT_KEEPALIVE") or 60),
         user=str(config.get("MQTT_USER") or ""),
         password=str(config.get("MQTT_PWD") or ""),
         name=f"FedML_CS_{node.run}_{node.node}",
         topics=tuple(dict.fromkeys(topics)),
+        tls=tls,
         last_will=(SERVER_LAST_WILL if node.is_server else CLIENT_LAST_WILL, last_will(node.node, node.run)),
     )
     return FedfabCommManager(node, options, storage or NoStorage(), topic_to)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ import requests
 from .errors import CoordinatorError, FedfabError
 from .log import LOG
 
-CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0
 """A model of some 20 MB takes a real Fabric network several seconds; a busy one longer."""
+_STALL_S = 5.0
+"""How long a connection may take, and a block of a request to go out: requests knows one time for both."""
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S = 0.2
@@ -91,11 +93,12 @@ class _Bearer(requests.auth.AuthBase):
 class Coordinator:
     """The coordinator at one address, for one run."""
 
-    def __init__(self, url: str, run: str, token: str = "") -> None:
+    def __init__(self, url: str, run: str, token: str = "", *, ca_file: str = "") -> None:
         self.url = url
         self.run_segment = quote(run, safe="")
         """The run as it stands in paths."""
         self.__token = token
+        self._ca_file = ca_file
         self._threads = threading.local()
 
     def call(
@@ -108,25 +111,32 @@ class Coordinator:
         media_type: str = "",
         params: dict[str, str] | None = None,
         token: str | None = None,
+        known: str = "",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> Answer:
-        """One call. ``path`` is absolute or under the coordinator's address.
+        """One call. ``path`` is absolute or under the coordinator's address; ``known`` an ETag of what is here already.
 
         Raises ``UnreachableError``; refusals are answers.
         """
         headers = {"Accept": "*/*"}
         if data is not None:
             headers.update({"Content-Type": media_type, "Content-Digest": content_digest(data)})
+        if known:
+            headers["If-None-Match"] = known
         try:
             response = self._session().request(
                 method,
                 path if path.startswith("http") else self.url + path,
                 params=params,
                 json=json,
-                data=data,
+                # As a file it goes out in blocks, each with a time of its own. In one piece all of it would have to be
+                # out within that time, however large it is and however slow the line.
+                data=None if data is None else io.BytesIO(data),
                 headers=headers,
                 auth=_Bearer(self.__token if token is None else token),
-                timeout=(CONNECT_TIMEOUT_S, read_timeout_s),
+                timeout=(_STALL_S, read_timeout_s),
+                # Said here: over a session's REQUESTS_CA_BUNDLE would win.
+                verify=self._ca_file or None,
                 allow_redirects=False,
             )
         except requests.exceptions.RequestException as error:
@@ -217,18 +227,37 @@ class Coordinator:
 
     # What a client asks.
 
-    def global_model(self) -> Answer:
-        """The latest global model; one call."""
-        return self.call("GET", self._path("global"))
+    def global_model(self, known: str = "") -> Answer:
+        """The latest global model; one call. 304, without the model, where it is the one of the ETag ``known``."""
+        return self.call("GET", self._path("global"), known=known)
+
+    def phase(self) -> str:
+        """Of the run: ``idle``, ``running``, ``finished``; "" where it is not known. One call."""
+        answer = self.call("GET", self._path())
+        if answer.status == 404:
+            return ""
+        view = self._expect(answer, "what it knows of the run").json()
+        return str(view.get("phase", "")) if isinstance(view, dict) else ""
 
     def global_url(self) -> str:
         """Where the latest global model is."""
         return self.url + self._path("global")
 
-    def upload(self, url: str, token: str, *, data: bytes, media_type: str, num_samples: int | None) -> Answer:
+    def upload(
+        self,
+        url: str,
+        token: str,
+        *,
+        data: bytes,
+        media_type: str,
+        num_samples: int | None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> Answer:
         """``PUT`` to the ``upload_url`` of a START; one call."""
         params = None if num_samples is None else {"num_samples": str(num_samples)}
-        return self.call("PUT", url, data=data, media_type=media_type, params=params, token=token)
+        return self.call(
+            "PUT", url, data=data, media_type=media_type, params=params, token=token, read_timeout_s=read_timeout_s
+        )
 
     def _ask(self, awaited: str, method: str, path: str, **rest: Any) -> Answer:
         answer = self.patiently(awaited, lambda: self.call(method, path, **rest))
@@ -287,7 +316,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.exceptions.Timeout):
         return "no answer within the time"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not trusted; REQUESTS_CA_BUNDLE names a file with your own authority"
+        return "its certificate is not trusted: write its authority's certificates as fedfab_args.coordinator_ca_file"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and not isinstance(cause, requests.exceptions.RequestException):

@@ -176,11 +176,14 @@ def _packed_floats(tensor: Stored, flat: list[Any]) -> bytes:
     special = [index for index, leaf in enumerate(flat) if isinstance(leaf, str)]
     plain = [0.0 if isinstance(leaf, str) else _finite(leaf) for leaf in flat]
     wide = np.array(plain, dtype="<f8")
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.dtype(_FLOATS["F32" if tensor.dtype == "BF16" else tensor.dtype]).newbyteorder("<"))
+    if not np.isfinite(narrow).all():
+        raise OverflowError
     if tensor.dtype == "BF16":
         # Every bfloat16 is a float32 whose lower half is 0; what is not comes from elsewhere and is cut.
-        bits = (wide.astype("<f4").view("<u4") >> 16).astype("<u2")
+        bits = (narrow.view("<u4") >> 16).astype("<u2")
     else:
-        narrow = wide.astype(np.dtype(_FLOATS[tensor.dtype]).newbyteorder("<"))
         bits = narrow.view(f"<u{ITEM_SIZES[tensor.dtype]}")
     bits = bits.copy()
     for index in special:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .broker import Tls
 from .comm_manager import FedfabCommManager, Node, new_comm_manager
 from .coordinator import Coordinator
 from .errors import SettingsError
@@ -29,7 +30,10 @@ class FedfabNode:
 
     def new_coordinator(self) -> Coordinator:
         """The coordinator of the settings, for this run."""
-        return Coordinator(self.settings.coordinator_url, str(self.args.run_id), self.settings.token)
+        settings = self.settings
+        return Coordinator(
+            settings.coordinator_url, str(self.args.run_id), settings.token, ca_file=settings.coordinator_ca_file
+        )
 
     @property
     def server_id(self) -> int:
@@ -41,6 +45,8 @@ class FedfabNode:
         follow_fedml()
         args, settings = self.args, self.settings
         clients = client_ids(args)
+        # FedML reads this text after us, and compares what is in it with the numbers of messages.
+        args.client_id_list = json.dumps(clients)
         is_server = int(args.rank) == 0
         node = Node(
             run=str(args.run_id),
@@ -50,7 +56,7 @@ class FedfabNode:
             types=settings.types,
         )
         storage = self._storage(settings)
-        self.com_manager = new_comm_manager(args, node, clients, storage)
+        self.com_manager = new_comm_manager(args, node, clients, storage, tls_of(settings))
         self.com_manager.add_observer(self)
 
     def _storage(self, settings: Settings) -> Any | None:
@@ -79,6 +85,13 @@ class FedfabNode:
     def finish(self) -> None:
         """In place of ``FedMLCommManager.finish``: ends after the last message is out."""
         self.com_manager.stop_receive_message()
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """How the broker is spoken to by TLS; None for without."""
+    if not (settings.mqtt_tls or settings.mqtt_ca_file or settings.mqtt_cert_file):
+        return None
+    return Tls(settings.mqtt_ca_file, settings.mqtt_cert_file, settings.mqtt_key_file)
 
 
 def client_ids(args: Any) -> list[int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping
 
 from .coordinator import Answer, Coordinator, refusal, wait
 from .errors import FedfabError, ModelFormatError
 from .log import LOG
-from .model_format import Model, decode_model, digest_of
+from .model_format import Model, check_kind, decode_model, digest_of
 
 _WAIT_S = 30
 _TELL_EVERY_S = 60.0
@@ -50,21 +50,20 @@ class Standing:
 
 
 def standing_of(view: Mapping[str, Any] | None) -> Standing | None:
-    """Read ``GET /v1/runs/{run}``; None where the run begins (again) with its first round."""
+    """Read ``GET /v1/runs/{run}``; None where the run begins with its first round, or is over."""
     round_view = (view or {}).get("round")
     if view is None or view.get("phase") != "running" or round_view is None:
         return None
     round_idx = int(round_view["round_idx"])
     if round_view["phase"] != "complete":
-        # Whoever is in the first round of such a run begins it again: its model need not be the same.
-        return Standing(round_idx, None) if round_idx > 0 else None
+        return Standing(round_idx, None)
     if round_view.get("global") is not None:
         return Standing(round_idx + 1, None)
     clients = round_view["clients"]
     have = tuple(int(client["client"]) for client in clients if client["phase"] == "sent")
     missing = tuple(int(client["client"]) for client in clients if client["phase"] != "sent")
     if not have:
-        return Standing(round_idx, None) if round_idx > 0 else None
+        return Standing(round_idx, None)
     return Standing(round_idx, ClosedRound(str(round_view["round_id"]), round_idx, have, missing))
 
 
@@ -82,6 +81,7 @@ class RoundWatch:
         *,
         stale_round_id: str | None,
         like: Callable[[], Model],
+        any_kind: bool = False,
         on_closed: Callable[[ClosedRound, list[Arrival]], None],
         on_lost: Callable[[], None],
         on_failure: Callable[[BaseException], None],
@@ -90,6 +90,7 @@ class RoundWatch:
         self._round_idx = round_idx
         self._stale = stale_round_id
         self._like = like
+        self._any_kind = any_kind
         self._on_closed = on_closed
         self._on_lost = on_lost
         self._on_failure = on_failure
@@ -109,7 +110,7 @@ class RoundWatch:
         try:
             closed = self._closed()
             if closed is not None:
-                arrivals = read_models(self._coordinator, closed, self._like())
+                arrivals = read_models(self._coordinator, closed, self._like(), any_kind=self._any_kind)
                 if not self._stop.is_set():
                     self._on_closed(closed, arrivals)
         except Exception as error:
@@ -138,6 +139,11 @@ class RoundWatch:
 
     def _received(self, answer: Answer) -> dict[str, Any] | None:
         """The answer where it is of our round; None where the coordinator is not there yet."""
+        if answer.code == "unknown_run":
+            raise FedfabError(
+                "the coordinator does not know this run any more: an operator forgot it, or its journal is lost. "
+                "Its models are on the chain; start server and clients again to begin anew, or take another run_id"
+            )
         if answer.status not in (200, 404):
             raise refusal(f"round {self._round_idx}", answer)
         body = answer.json() if answer.status == 200 else {}
@@ -173,10 +179,11 @@ def _closed_round(received: Mapping[str, Any]) -> ClosedRound:
     return ClosedRound(str(received["round_id"]), int(received["round_idx"]), have, missing)
 
 
-def read_models(coordinator: Coordinator, closed: ClosedRound, like: Model) -> list[Arrival]:
+def read_models(coordinator: Coordinator, closed: ClosedRound, like: Model, *, any_kind: bool = False) -> list[Arrival]:
     """The models of a round from the chain, each checked against its receipt; by client id.
 
-    One that cannot be read is left out, with an error in the log: its client is at fault, not the others.
+    One that cannot be read, or is not of the kind of ``like``, is left out, with an error in the log: its client is at
+    fault, not the others. ``any_kind``: names, shapes and types may be others.
     """
     receipts = {str(receipt["client_id"]): receipt for receipt in coordinator.receipts(closed.round_id)}
     arrivals = []
@@ -184,27 +191,43 @@ def read_models(coordinator: Coordinator, closed: ClosedRound, like: Model) -> l
         receipt = receipts.get(str(client))
         if receipt is None:
             raise FedfabError(f"the chain has no receipt of client {client} in round {closed.round_id}")
-        arrival = _read_model(coordinator, closed, client, receipt, like)
-        if arrival is not None:
-            arrivals.append(arrival)
+        body = _read_body(coordinator, closed, client, receipt)
+        try:
+            model = decode_model(body, str(receipt["media_type"]), like)
+            if not any_kind:
+                check_kind(model, like)
+        except ModelFormatError as error:
+            LOG.error("round %s: the model of client %s is left out: %s", closed.round_idx, client, error)
+            continue
+        arrivals.append(Arrival(client, _samples(closed, client, receipt), model))
     if not arrivals:
-        raise FedfabError(f"round {closed.round_idx} has no model that can be aggregated")
-    return arrivals
+        raise FedfabError(
+            f"round {closed.round_idx} has no model that can be aggregated, the log says why. Where clients rightly "
+            "send something else than a model like the global one, write fedfab_args.local_models: any"
+        )
+    return _weighed(closed, arrivals)
 
 
-def _read_model(
-    coordinator: Coordinator, closed: ClosedRound, client: int, receipt: Mapping[str, Any], like: Model
-) -> Arrival | None:
+def _read_body(coordinator: Coordinator, closed: ClosedRound, client: int, receipt: Mapping[str, Any]) -> bytes:
     answer = coordinator.model(closed.round_id, client)
     if digest_of(answer.body) != receipt["digest"]:
         raise FedfabError(
             f"the model of client {client} in round {closed.round_id} is not what its receipt on the chain says"
         )
-    try:
-        model = decode_model(answer.body, str(receipt["media_type"]), like)
-    except ModelFormatError as error:
-        LOG.error("round %s: the model of client %s is left out: %s", closed.round_idx, client, error)
-        return None
-    if receipt.get("num_samples") is None:
+    return answer.body
+
+
+def _samples(closed: ClosedRound, client: int, receipt: Mapping[str, Any]) -> int:
+    samples = receipt.get("num_samples")
+    if samples is None:
         LOG.warning("round %s: client %s gave no number of samples: it counts as 1", closed.round_idx, client)
-    return Arrival(client, int(receipt.get("num_samples") or 0) if receipt.get("num_samples") is not None else 1, model)
+        return 1
+    return int(samples)
+
+
+def _weighed(closed: ClosedRound, arrivals: list[Arrival]) -> list[Arrival]:
+    """With a number of samples to divide by: FedML's mean knows no other weights."""
+    if any(arrival.num_samples for arrival in arrivals):
+        return arrivals
+    LOG.warning("round %s: no client has a sample, they say: all count the same", closed.round_idx)
+    return [replace(arrival, num_samples=1) for arrival in arrivals]

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from .errors import ModelFormatError
-from .tensors import ITEM_SIZES, Model, Stored, items_of, ordered, restore, store, torch_is_here
+from .tensors import ITEM_SIZES, Model, Stored, items_of, library_of, ordered, restore, store, torch_is_here
 
 MEDIA_TYPE = "application/vnd.fedfab.safetensors"
 """What the coordinator keeps beside the bytes."""
@@ -41,16 +41,22 @@ def encode(model: Model) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *(tensor.data for _, tensor in stored)])
 
 
-def decode(data: bytes) -> Model:
-    """The model again. A safetensors file without our metadata is read too, in the order of its bytes."""
+def decode(data: bytes, like: Model | None = None) -> Model:
+    """The model again. A safetensors file without our metadata is read too, in the order of its bytes.
+
+    It does not say whose tensors it holds: they become those of ``like``'s library where that has the name.
+    """
     try:
         found: dict[str, dict[str, Any]] = dict(deserialize(bytes(data)))  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError) as error:
         raise ModelFormatError(f"these bytes are no safetensors file: {error}") from error
     about = _about(data)
     if about is None:
+        known = like if isinstance(like, dict) else {}
         library = "torch" if torch_is_here() else "numpy"
-        rows: list[tuple[str, str, str | None]] = [(name, library, None) for name in found]
+        rows: list[tuple[str, str, str | None]] = [
+            (name, library_of(known[name]) if name in known else library, None) for name in found
+        ]
         plain = False
     else:
         rows, plain = _rows(about), about.get("container") == "dict"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -12,13 +13,14 @@ from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
 
+from .aggregator import refuse_plain
 from .coordinator import refusal
 from .errors import FedfabError
 from .log import LOG
 from .messages import GLOBAL_DIGEST, GLOBAL_URL, INIT, ROUND_IDX, SEND_MODEL, SERVER_LIFE, SYNC
 from .model_format import EncodedModel, Model, decode_model, digest_of, encode_model
 from .node import FedfabNode
-from .rounds import Arrival, ClosedRound, RoundWatch, read_models, standing_of
+from .rounds import Arrival, ClosedRound, RoundWatch, Standing, read_models, standing_of
 
 
 class _Global(NamedTuple):
@@ -26,6 +28,8 @@ class _Global(NamedTuple):
 
     round_idx: int
     digest: str
+    adopted: Model | None = None
+    """Where the chain had another one than ours: that one."""
 
 
 class FedfabServerManager(FedfabNode, FedMLServerManager):
@@ -45,6 +49,7 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
         self._life = secrets.token_hex(8)
         self._began = False
         self._ended = False
+        self._took_up_first = False
         self._global: _Global | None = None
         self._closed: ClosedRound | None = None
         self._stale_round_id: str | None = None
@@ -66,19 +71,27 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
     def handle_message_connection_ready(self, msg_params: Any) -> None:
         """The connection is there: begin; or, when it was there before, ask who has missed what."""
         if self._began:
-            self._ask_online(self.client_id_list_in_this_round or [])
+            # None, a list, or an array of numpy, which has no truth value.
+            members = self.client_id_list_in_this_round
+            self._ask_online([] if members is None else list(members))
             return
         self._began = True
-        view = self._make_known()
+        refuse_plain(self.aggregator.get_global_model_params())
+        view = self._coordinator.run_view()
+        if view is not None and view.get("phase") == "finished":
+            self._end_at_once()
+            return
+        self._make_known(view)
         standing = standing_of(view)
-        if standing is None or standing.round_idx > self.round_num:
+        if standing is None or standing.round_idx > self.round_num or self._begins_anew(standing):
             self._begin_anew(view, msg_params)
             return
         LOG.info("run %s is in round %s: taking it up", self.args.run_id, standing.round_idx)
         self._take_up(standing.round_idx)
         if standing.closed is not None:
             # Before anybody is told of this round: a server that says "round 0" would begin the run anew.
-            arrivals = read_models(self._coordinator, standing.closed, self.aggregator.get_global_model_params())
+            like = self.aggregator.get_global_model_params()
+            arrivals = read_models(self._coordinator, standing.closed, like, any_kind=self._takes_any())
             self._aggregate(standing.closed, arrivals)
             return
         self._say_round(self.client_id_list_in_this_round)
@@ -123,13 +136,34 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
 
     # Beginning.
 
-    def _make_known(self) -> dict[str, Any] | None:
-        """Tell the coordinator of the run, unless it knows the same already. Returns the run as it was before."""
-        view = self._coordinator.run_view()
+    def _make_known(self, view: Mapping[str, Any] | None) -> None:
+        """Tell the coordinator of the run, unless it knows the same already."""
         settings = self.settings
         if view is None or settings.run_settings or not self._agrees(view.get("config") or {}):
             self._coordinator.define_run(self._sections())
-        return view
+
+    def _takes_any(self) -> bool:
+        return self.settings.local_models == "any"
+
+    def _end_at_once(self) -> None:
+        """The run is over: nothing is trained again. Whoever has missed the end hears it."""
+        LOG.warning(
+            "run %s is over, as the coordinator says: nothing to do. To train anew take another run_id, or have an "
+            "operator forget this run first (DELETE /v1/runs/%s at the coordinator)",
+            self.args.run_id,
+            self._coordinator.run_segment,
+        )
+        # For whoever uses the aggregator's model after the run.
+        with contextlib.suppress(FedfabError):
+            self._take_up_global(0)
+        self._ended = True
+        for client in self.client_real_ids:
+            self.send_message_finish(int(client), 0)
+        self.finish()
+
+    def _begins_anew(self, standing: Standing) -> bool:
+        """With S3 the model that a first round has started from is nowhere to be had."""
+        return standing.round_idx == 0 and standing.closed is None and self.settings.global_model == "s3"
 
     def _agrees(self, config: Mapping[str, Any]) -> bool:
         return (
@@ -158,20 +192,16 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
 
     def _begin_anew(self, view: Mapping[str, Any] | None, msg_params: Any) -> None:
         round_view = (view or {}).get("round")
-        if view is not None and round_view and (view.get("phase") == "finished" or round_view["round_idx"] != 0):
+        if round_view and round_view["round_idx"] != 0:
             # The coordinator's current round is one of a run before, until it has heard INIT.
             self._stale_round_id = str(round_view["round_id"])
-        if view is not None and view.get("phase") == "finished":
-            LOG.warning(
-                "run %s has ended before: this begins it anew. If this server was only started again, stop it",
-                self.args.run_id,
-            )
         super().handle_message_connection_ready(msg_params)
         self._tell_awaited()
 
     def _take_up(self, round_idx: int) -> None:
         """Be where a server would be that had not been away."""
         digest = self._take_up_global(round_idx)
+        self._took_up_first = round_idx == 0
         self.args.round_idx = self._sync_idx = round_idx
         # FedML chooses the clients of a round before it counts on.
         chosen_in = max(round_idx - 1, 0)
@@ -192,8 +222,8 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
             model = decode_model(answer.body, media_type, self.aggregator.get_global_model_params())
             self.aggregator.set_global_model_params(model)
             return digest_of(answer.body)
-        if round_idx == 0:
-            # With S3 the chain has none yet, and the first round's models are all that is needed.
+        if round_idx == 0 and self.settings.global_model == "s3":
+            # The chain has none yet, and the first round's models are all that is needed.
             return ""
         reason = "" if answer is None else f" ({answer.code or answer.status})"
         raise FedfabError(f"the chain has no global model{reason} to go on from: begin again with another run_id")
@@ -201,9 +231,11 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
     def _say_round(self, clients: list[Any]) -> None:
         """INIT of the current round to these clients. Said twice, it does no harm: it carries its number.
 
-        After the last round SYNC, as FedML ends a run: an INIT there would begin the run anew at the coordinator.
+        After the last round SYNC, as FedML ends a run: an INIT there would begin the run anew at the coordinator. So
+        would, of a server that was away, one of the first round, where clients may have trained already.
         """
-        say = self.send_message_sync_model_to_client if self._is_past_last() else self.send_message_init_config
+        goes_on = self._is_past_last() or (self._took_up_first and self.args.round_idx == 0)
+        say = self.send_message_sync_model_to_client if goes_on else self.send_message_init_config
         model = self.aggregator.get_global_model_params()
         silos = {int(c): silo for c, silo in zip(self.client_id_list_in_this_round, self.data_silo_index_list)}
         key = url = None
@@ -229,6 +261,7 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
             round_idx,
             stale_round_id=self._stale_round_id,
             like=self.aggregator.get_global_model_params,
+            any_kind=self._takes_any(),
             on_closed=lambda closed, arrivals: self._post(lambda: self._aggregate(closed, arrivals)),
             on_lost=lambda: self._post(lambda: self._say_again(round_idx)),
             on_failure=lambda error: self._post(lambda: _raise(error)),
@@ -270,30 +303,32 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
         model = fields[MyMessage.MSG_ARG_KEY_MODEL_PARAMS]
         current = self._global
         if current is None or current.round_idx != round_idx:
-            current = self._global = _Global(round_idx, self._hand_over(model, round_idx))
+            current = self._global = self._hand_over(model, round_idx)
         fields[ROUND_IDX] = int(round_idx)
         fields[SERVER_LIFE] = self._life
         if self.settings.global_model == "chain":
             del fields[MyMessage.MSG_ARG_KEY_MODEL_PARAMS]
             fields[GLOBAL_DIGEST] = current.digest
             fields[GLOBAL_URL] = self._coordinator.global_url()
+        elif current.adopted is not None:
+            fields[MyMessage.MSG_ARG_KEY_MODEL_PARAMS] = current.adopted
 
-    def _hand_over(self, model: Model, round_idx: int) -> str:
-        """Have the chain keep the model that a round starts from; returns its digest."""
+    def _hand_over(self, model: Model, round_idx: int) -> _Global:
+        """Have the chain keep the model that a round starts from."""
         encoded = encode_model(model, self.settings.encoding)
         if round_idx == 0:
             if self.settings.global_model == "chain":
-                self._put_global(encoded, None)
-            return encoded.digest
+                return self._put_global(encoded, 0, None)
+            return _Global(0, encoded.digest)
         closed = self._closed
         if closed is None or closed.round_idx != round_idx - 1:
             raise FedfabError(f"round {round_idx} has no round before it that was aggregated")
-        return self._put_global(encoded, closed.round_id)
+        return self._put_global(encoded, round_idx, closed.round_id)
 
-    def _put_global(self, encoded: EncodedModel, round_id: str | None) -> str:
+    def _put_global(self, encoded: EncodedModel, round_idx: int, round_id: str | None) -> _Global:
         answer = self._coordinator.put_global(encoded.data, encoded.media_type, round_id, self.aggregator.accuracy)
         if answer.status in (200, 201):
-            return encoded.digest
+            return _Global(round_idx, encoded.digest)
         if answer.code != "model_conflict":
             raise refusal("the global model", answer)
         # A server before this one came so far and no further: what is on the chain stays.
@@ -304,7 +339,7 @@ class FedfabServerManager(FedfabNode, FedMLServerManager):
         media_type = latest.headers.get("content-type", "")
         model = decode_model(latest.body, media_type, self.aggregator.get_global_model_params())
         self.aggregator.set_global_model_params(model)
-        return digest_of(latest.body)
+        return _Global(round_idx, digest_of(latest.body), model)
 
     # Ending.
 

@@ -32,10 +32,22 @@ class Settings:
     """Without a slash at the end."""
     token: str = field(default="", repr=False)
     """Bearer token for reading and for the server's calls; uploads have tokens of their own. "" for none."""
+    coordinator_ca_file: str = ""
+    """Certificates (PEM) of the authority that the coordinator's own is from; "" for those that everybody trusts."""
     encoding: str = "safetensors"
     """``safetensors`` or ``json``."""
     global_model: str = "chain"
     """``chain``: clients fetch global models from the coordinator; ``s3``: they travel as FedML does it."""
+    local_models: str = "like_global"
+    """Which models of clients are aggregated: those of the global model's names, shapes and types, or ``any``."""
+    mqtt_tls: bool = False
+    """Whether the broker is spoken to by TLS; a CA or a certificate of our own says so too."""
+    mqtt_ca_file: str = ""
+    """Certificates (PEM) of the authority that the broker's own is from; "" for those that the system trusts."""
+    mqtt_cert_file: str = ""
+    """Our own certificate (PEM), for a broker that asks for one."""
+    mqtt_key_file: str = ""
+    """Its key (PEM)."""
     ready_every_s: float = 10.0
     """READY is repeated after this many seconds without START."""
     finish_wait_s: float = 30.0
@@ -56,7 +68,8 @@ def read_settings(section: object, source: str, environment: Mapping[str, str] |
     values: dict[str, Any] = {}
     for key, (read, wanted) in _READERS.items():
         given = section.get(key)
-        if given is None:
+        # "" is how a YAML says that there is none: it must not hide what the environment has.
+        if given is None or (given == "" and key in _MAY_BE_EMPTY):
             continue
         value = read(given)
         if value is None:
@@ -69,10 +82,12 @@ def read_settings(section: object, source: str, environment: Mapping[str, str] |
         faults.append(
             f"{SECTION}.coordinator_url is missing: write the coordinator's address, such as http://127.0.0.1:8080"
         )
+    if ("mqtt_cert_file" in values) is not ("mqtt_key_file" in values):
+        faults.append(f"{SECTION} has one of mqtt_cert_file and mqtt_key_file: write both, or neither")
     faults += [_unknown(key) for key in section if key not in _READERS and key not in RUN_KEYS]
     if faults:
         raise SettingsError("\n".join(f"{source}: {fault}" for fault in faults))
-    values.setdefault("token", (os.environ if environment is None else environment).get(TOKEN_VARIABLE, ""))
+    values.setdefault("token", _token_of(os.environ if environment is None else environment))
     types = values.pop("messages", MessageTypes())
     run = {key: section[key] for key in RUN_KEYS if key in section}
     return Settings(types=types, run_settings=run, **values)
@@ -92,11 +107,17 @@ def settings_of(args: Any) -> Settings | None:
     if found is None:
         return None
     section, source = found
-    settings = read_settings(section, source)
-    setattr(args, _ATTRIBUTE, settings)
     _hide_token(args, section)
+    settings = read_settings(section, source)
     _check_rest(args, source)
+    # Kept only now: whoever catches the error and asks again is to get it again.
+    setattr(args, _ATTRIBUTE, settings)
     return settings
+
+
+def has_section(args: Any) -> bool:
+    """Whether the configuration asks for the plug-in at all."""
+    return isinstance(getattr(args, _ATTRIBUTE, None), Settings) or _section_of(args) is not None
 
 
 def _section_of(args: Any) -> tuple[object, str] | None:
@@ -143,6 +164,13 @@ def _read_file(path: str) -> object:
     return content.get(SECTION, _ABSENT) if isinstance(content, dict) and SECTION in content else _ABSENT
 
 
+def _token_of(environment: Mapping[str, str]) -> str:
+    token = environment.get(TOKEN_VARIABLE, "").strip()
+    if _token(token) is None:
+        raise SettingsError(f"{TOKEN_VARIABLE} is no token: write the one that the operator gave you, without spaces")
+    return token
+
+
 def _hide_token(args: Any, section: object) -> None:
     token = section.get("token") if isinstance(section, dict) else None
     if token and getattr(args, "token", None) == token:
@@ -184,6 +212,16 @@ def _token(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]*", value) else None
 
 
+def _file(value: object) -> str | None:
+    """A file that is there; ``~`` is the home folder."""
+    path = Path(value).expanduser() if isinstance(value, str) and value else None
+    return str(path) if path is not None and path.is_file() else None
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def _one_of(*words: str) -> Callable[[object], str | None]:
     return lambda value: value if isinstance(value, str) and value in words else None
 
@@ -207,8 +245,14 @@ def _types(value: object) -> MessageTypes | None:
 _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "coordinator_url": (_url, "the coordinator's address, such as http://127.0.0.1:8080"),
     "token": (_token, f"the token that the operator gave you, as text without spaces; or set {TOKEN_VARIABLE}"),
+    "coordinator_ca_file": (_file, "the path of a file that is there, with certificates (PEM)"),
     "encoding": (_one_of("safetensors", "json"), "safetensors or json"),
     "global_model": (_one_of("chain", "s3"), "chain or s3"),
+    "local_models": (_one_of("like_global", "any"), "like_global or any"),
+    "mqtt_tls": (_truth, "true or false"),
+    "mqtt_ca_file": (_file, "the path of a file that is there, with certificates (PEM)"),
+    "mqtt_cert_file": (_file, "the path of a file that is there, with this node's certificate (PEM)"),
+    "mqtt_key_file": (_file, "the path of a file that is there, with that certificate's key (PEM)"),
     "ready_every_s": (_seconds, "a number of seconds above 0"),
     "finish_wait_s": (_seconds, "a number of seconds above 0"),
     "messages": (
@@ -216,6 +260,8 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
         f"three different whole numbers above {HIGHEST_OF_FEDML} under ready, start and send, as at the coordinator",
     ),
 }
+
+_MAY_BE_EMPTY = frozenset({"token", "coordinator_ca_file", "mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"})
 
 PLUGIN_KEYS: tuple[str, ...] = tuple(_READERS)
 """The section's keys that are the plug-in's own; the coordinator passes over them."""

@@ -54,7 +54,11 @@ def store(name: str, value: Any) -> Stored:
         return _store_torch(name, value)
     if isinstance(value, (np.ndarray, np.generic)):
         return _store_numpy(name, np.asarray(value))
-    raise ModelFormatError(
+    raise _no_tensor(name, value)
+
+
+def _no_tensor(name: str, value: Any) -> ModelFormatError:
+    return ModelFormatError(
         f"{name!r} is of type {type(value).__name__}: a model is a mapping of names to torch tensors or numpy arrays"
     )
 
@@ -70,6 +74,31 @@ def is_torch(value: Any) -> bool:
     """True for a torch tensor, without importing torch for it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def library_of(value: Any) -> str:
+    """``torch`` or ``numpy``."""
+    return "torch" if is_torch(value) else "numpy"
+
+
+_REAL = frozenset(
+    {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
+)  # fmt: skip
+
+
+def kind_of(name: str, value: Any) -> str:
+    """A tensor's library, shape and, in words, what it can be computed with. Raises ``ModelFormatError`` for no tensor.
+
+    Real numbers are one kind: FedML's mean makes floating-point numbers of whole ones, which the next model may have
+    again. Others do not mix.
+    """
+    if is_torch(value):
+        library, dtype = "torch", str(value.dtype).split(".")[-1]
+    elif isinstance(value, (np.ndarray, np.generic)):
+        library, dtype = "numpy", value.dtype.name
+    else:
+        raise _no_tensor(name, value)
+    return f"{library}'s {'real numbers' if dtype in _REAL else dtype} of shape {list(value.shape)}"
 
 
 def items_of(model: Model) -> list[tuple[str, Any]]:
