@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from argparse import Namespace
@@ -13,7 +14,7 @@ import pytest
 from conftest import REPOSITORY
 
 from fedml_fedfab.errors import SettingsError, UnsupportedFedMLError
-from fedml_fedfab.install import SUPPORTED, _read_first, _replace, check_version
+from fedml_fedfab.install import PYTHONS, SUPPORTED, _read_first, _replace, check_version
 from fedml_fedfab.node import client_ids
 
 SOURCE = REPOSITORY / "fedml" / "src"
@@ -129,19 +130,99 @@ def run(folder: Path, *arguments: str, path: str = "") -> subprocess.CompletedPr
     )
 
 
+FAKE = """
+__version__ = "0.1.0"
+
+class Args:
+    def __init__(self, file):
+        self.yaml_config_file = file
+
+def init(args=None, file=""):
+    return args or Args(file)
+
+class FedMLRunner:
+    def __init__(self, args, device=None):
+        print("made a runner for", args.yaml_config_file)
+"""
+
+
 @pytest.fixture
 def fake_fedml(tmp_path: Path) -> str:
     """A package of FedML's name and of a version that nobody knows."""
     package = tmp_path / "site" / "fedml"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text('__version__ = "0.1.0"\n')
+    (package / "__init__.py").write_text(FAKE)
+    (tmp_path / "with.yaml").write_text("fedfab_args:\n  coordinator_url: http://127.0.0.1:1\n")
+    (tmp_path / "without.yaml").write_text("train_args:\n  comm_round: 1\n")
     return str(tmp_path / "site")
 
 
-def test_an_unknown_fedml_is_refused_at_the_import(tmp_path: Path, fake_fedml: str) -> None:
-    done = run(tmp_path, "script.py", path=fake_fedml)
+SCRIPT = """
+import sys
+import fedml, fedml_fedfab
+{line}
+print("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        ("pass", ["--cf", "with.yaml"]),
+        ("pass", ["--cf=with.yaml"]),
+        ("fedml.init(file='with.yaml')", []),
+        ("fedml.init(fedml.Args('with.yaml'))", []),
+        ("fedml.FedMLRunner(fedml.Args('with.yaml'))", []),
+        ("fedml.FedMLRunner(device=1, args=fedml.Args('with.yaml'))", []),
+    ],
+)
+def test_an_unknown_fedml_is_refused_where_the_plug_in_is_asked_for(
+    tmp_path: Path, fake_fedml: str, line: str, arguments: list[str]
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT.format(line=line))
+    done = run(tmp_path, "script.py", *arguments, path=fake_fedml)
     assert done.returncode == 1
     assert "this is FedML 0.1.0; fedml-fedfab works with 0.8.50 and 0.9.6" in done.stderr
+    assert "went on" not in done.stdout
+
+
+def test_an_unknown_fedml_without_the_section_behaves_as_before(tmp_path: Path, fake_fedml: str) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT.format(line="fedml.FedMLRunner(fedml.init(file='without.yaml'))"))
+    done = run(tmp_path, "script.py", "--cf", "without.yaml", path=fake_fedml)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["made a runner for without.yaml", "went on"]
+    assert "the plug-in stays out: this is FedML 0.1.0" in done.stderr
+
+
+@pytest.mark.parametrize("python", [(3, 7), (3, 13), (3, 14), (4, 0)])
+def test_other_pythons_are_refused_with_what_to_do(python: tuple[int, int]) -> None:
+    with pytest.raises(UnsupportedFedMLError, match=r"work on 3\.8 to 3\.12: make an environment"):
+        check_version(SUPPORTED[0], python)
+
+
+def test_a_fedml_that_cannot_be_imported_on_this_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package's name `install` is the function in it.
+    module = importlib.import_module("fedml_fedfab.install")
+    monkeypatch.setitem(sys.modules, "fedml", None)
+    with pytest.raises(ImportError):
+        module.install()
+
+    def check() -> None:
+        raise UnsupportedFedMLError("this is Python 3.13")
+
+    monkeypatch.setattr(module, "check_python", check)
+    with pytest.raises(UnsupportedFedMLError, match="this is Python"):
+        module.install()
+
+
+def test_the_pythons_are_those_that_pip_is_told_of() -> None:
+    first, last = PYTHONS
+    for version in (first, last):
+        check_version(SUPPORTED[0], version)
+    project = (REPOSITORY / "fedml" / "pyproject.toml").read_text()
+    assert f'requires-python = ">={first[0]}.{first[1]},<{last[0]}.{last[1] + 1}"' in project
+    source = (REPOSITORY / "coordinator" / "demo" / "fedml-environment.ts").read_text()
+    assert f"{{ lowest: {first[1]}, highest: {last[1]} }}" in source
 
 
 def test_without_a_script_it_says_how_it_is_used(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ describe('the image of FedML with the plug-in', () => {
   it('has a FedML that the plug-in knows, and fails to build with another', () => {
     const [, version] = /^ARG FEDML_VERSION=(.+)$/m.exec(text) ?? [];
     expect(fedmlVersions).toContain(version);
-    expect(image.runs.at(-1)).toContain('import fedml_fedfab');
+    expect(image.runs.at(-1)).toContain('check_version(fedml.__version__)');
   });
 
   it('runs a script as python -m fedml_fedfab does', () => {
