@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 
 import { fedmlVersions, prepareFedml } from '../coordinator/demo/fedml-environment.ts';
 import { addCounts, countsOf, reportOf, type Counts } from './python/junit.ts';
+import { versionsOf } from './python/versions.ts';
 
 const { values } = parseArgs({
   options: {
@@ -24,10 +25,11 @@ const { values } = parseArgs({
     dir: { type: 'string', default: 'fedfab-data' },
   },
 });
+const versions = versionsOf(values['fedml-version']);
 const root = fileURLToPath(new URL('..', import.meta.url));
 const plugIn = join(root, 'fedml');
-/** They need FedML and PyTorch, so they are run in FedML's environments. */
-const withFedml = ['tests/test_fedml.py', 'tests/test_model_format_torch.py'];
+/** They need FedML and PyTorch, so they are run in FedML's environments; the last one looks at what the others have left. */
+const withFedml = ['tests/test_fedml.py', 'tests/test_model_format_torch.py', 'tests/test_files_of_fedml.py'];
 
 const pip = ['install', '--quiet', '--disable-pip-version-check', '--no-input', '--no-warn-conflicts'];
 
@@ -39,9 +41,10 @@ try {
   step('ruff check', python, ['-m', 'ruff', 'check', '--no-cache', '.']);
   step('ruff format', python, ['-m', 'ruff', 'format', '--no-cache', '--check', '.']);
   step('mypy', python, ['-m', 'mypy', '--cache-dir', join(work, 'mypy')]);
+  step('mypy of the tests', python, ['-m', 'mypy', '--cache-dir', join(work, 'mypy'), 'tests']);
   test('pytest', python, values['no-fedml'] ? [] : withFedml.map((file) => `--ignore=${file}`));
   if (!values['no-fedml']) {
-    for (const version of fedmlVersions.filter((one) => values['fedml-version'].includes(one))) {
+    for (const version of versions) {
       test(`pytest with FedML ${version}`, await prepareFedmlPython(version), withFedml);
     }
   }
@@ -110,6 +113,12 @@ function test(name: string, python: string, args: readonly string[]): void {
   const found = existsSync(junit) ? countsOf(readFileSync(junit, 'utf8')) : { passed: 0, failed: 0, skipped: 0 };
   rmSync(junit, { force: true });
   counts = addCounts(counts, found);
+  // Nothing was skipped for want of FedML: it is there.
+  const isEmpty = found.passed === 0 || (version !== undefined && found.skipped > 0);
+  if (failedSteps === before && isEmpty) {
+    say(`${name}: ${found.passed} tests passed and ${found.skipped} were skipped: that shows nothing`);
+    failedSteps += 1;
+  }
   // A suite that could not be collected is a failure, too.
   if (failedSteps > before && found.failed === 0) counts = addCounts(counts, { passed: 0, failed: 1, skipped: 0 });
 }

@@ -157,7 +157,12 @@ def test_an_error_in_the_network_s_thread_comes_out(running: Running, listener: 
 
 def test_a_broker_that_comes_back(running: Running, mosquitto: Mosquitto) -> None:
     connected: queue.Queue[None] = queue.Queue()
-    running.manager.on_connected = lambda: connected.put(None) is not None
+
+    def on_connected() -> bool:
+        connected.put(None)
+        return False
+
+    running.manager.on_connected = on_connected
     mosquitto.stop()
     # Said while there is no broker, by whoever does not know.
     running.manager.send_fields({"msg_type": 9, "sender": 3, "receiver": 0}, 0)

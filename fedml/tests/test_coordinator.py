@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import StandIn, json_reply, problem
+import requests.certs
+from conftest import Authority, StandIn, json_reply, needs_openssl, problem
 
 from fedml_fedfab import coordinator as module
 from fedml_fedfab.coordinator import Coordinator, UnreachableError
@@ -71,6 +72,19 @@ def test_the_phase_of_a_run(stand_in: StandIn) -> None:
     assert coordinator.phase() == "finished"
     stand_in.answer = lambda _seen: problem(404, "unknown_run")
     assert coordinator.phase() == ""
+
+
+@needs_openssl
+def test_a_coordinator_with_a_certificate_by_an_authority_of_one_s_own(
+    stand_in: StandIn, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.speak_tls(*authority.issue("coordinator"))
+    stand_in.answer = lambda _seen: json_reply(200, {"phase": "idle"})
+    # It would win over a session's own.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    assert Coordinator(stand_in.url, "r", ca_file=str(authority.ca)).phase() == "idle"
+    with pytest.raises(UnreachableError, match=r"not trusted: .*coordinator_ca_file"):
+        Coordinator(stand_in.url, "r").phase()
 
 
 def test_no_token_no_header(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

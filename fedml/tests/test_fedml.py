@@ -612,8 +612,8 @@ def _no_hooks() -> Iterator[None]:
     FedMLDifferentialPrivacy._dp_instance = None
 
 
-CLIPPING = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
-KRUM = {"enable_defense": True, "defense_type": "krum", "byzantine_client_num": 0, "krum_param_m": 1}
+CLIPPING: dict[str, Any] = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
+KRUM: dict[str, Any] = {"enable_defense": True, "defense_type": "krum", "byzantine_client_num": 0, "krum_param_m": 1}
 NOISE: dict[str, Any] = {
     "enable_dp": True,
     "dp_solution_type": "cdp",

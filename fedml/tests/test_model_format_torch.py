@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,44 @@ def test_torch_bit_for_bit(encoding: str, dtype: str, shape: tuple[int, ...]) ->
     after = round_trip(OrderedDict(x=value), encoding)["x"]
     assert after.dtype == kind
     assert same(value, after)
+
+
+def every_type() -> dict[str, Any]:
+    """All that this torch has, each once: ``float`` is ``float32``."""
+    found = {value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+    return {str(value).split(".")[-1]: value for value in found}
+
+
+def made(kind: Any) -> Any:
+    """Six elements of random bits; None where torch makes no dense tensor of this type."""
+    try:
+        size = torch.empty(0, dtype=kind).element_size()
+        raw = torch.tensor(np.random.default_rng(3).integers(0, 2, 6 * size, dtype=np.uint8))
+        return raw.view(kind).reshape(2, 3)
+    except RuntimeError:
+        return None
+
+
+@pytest.mark.parametrize("name", sorted(every_type()))
+def test_every_type_of_torch_comes_back_or_is_refused(name: str) -> None:
+    value = made(every_type()[name])
+    if value is None or value.is_quantized:
+        # Only with a scale beside it, which is no part of a tensor's bytes.
+        assert name.startswith(("q", "bits")), f"torch makes no tensor of {name}"
+        return
+    after = round_trip(OrderedDict(x=value), "safetensors")["x"]
+    assert after.dtype == value.dtype
+    assert same(value, after)
+    if name not in KNOWN or name.startswith("float8"):
+        with pytest.raises(ModelFormatError, match="encoding: safetensors"):
+            encode_model(OrderedDict(x=value), "json")
+    else:
+        assert same(value, round_trip(OrderedDict(x=value), "json")["x"])
+
+
+def test_quantized_tensors_are_refused() -> None:
+    with pytest.raises(ModelFormatError, match="'w' is sparse, quantized"):
+        encode_model({"w": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}, "safetensors")
 
 
 def test_tensors_that_are_views_or_learn() -> None:

@@ -26,7 +26,7 @@ def client(number: int, phase: str) -> dict[str, Any]:
     return {"client": number, "phase": phase}
 
 
-def view(phase: str, round_idx: int, *, run: str = "running", **rest: Any) -> dict[str, Any]:
+def view(phase: str, round_idx: int, *, run: Any = "running", **rest: Any) -> dict[str, Any]:
     clients = [client(1, "sent"), client(2, "ready")]
     return {
         "phase": run,
