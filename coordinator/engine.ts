@@ -20,7 +20,7 @@ import {
   viewRun,
 } from './core/run.ts';
 import type { RoundState, RunState } from './core/run.ts';
-import type { Effect, Event, GlobalSource, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
+import type { Effect, Event, GlobalSource, LedgerOp, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
 import type { Entry, History, Journal } from './journal.ts';
 import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
@@ -37,11 +37,7 @@ export interface EngineOptions {
   readonly onIgnored: (run: string, ignored: Extract<Effect, { type: 'ignored' }>) => void;
   readonly log: Logger;
   /** Digest and size of what a storage holds; null where it cannot be read. Default: nothing is read. */
-  readonly digestOf?: (
-    url: string,
-    storageUrl: string,
-    signal: AbortSignal,
-  ) => Promise<{ readonly digest: string; readonly size: number } | null>;
+  readonly digestOf?: (url: string, storageUrl: string, signal: AbortSignal) => Promise<Found | null>;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Since when the broker's messages have been coming in, in ms since the epoch; null: they do not. Default: always. */
@@ -50,15 +46,22 @@ export interface EngineOptions {
   readonly onFatal: (error: unknown) => void;
 }
 
-type LedgerEffect = Extract<
-  Effect,
-  { type: 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' | 'recordModel' }
->;
+type LedgerEffect = Extract<Effect, { type: LedgerOp }>;
+
+/** Digest and size of what a storage holds. */
+interface Found {
+  readonly digest: string;
+  readonly size: number;
+}
 
 interface Running {
   state: RunState;
   /** Submits at round boundaries: one after the other, in the order of the effects. */
   readonly boundaries: PQueue;
+  /** What is recorded of an observed run: in the order in which it came, however long its storage takes. */
+  readonly records: PQueue;
+  /** Resolves when every NewRound that was asked for so far is answered: a record needs its round. */
+  opened: Promise<unknown>;
   /** Uploads: as many at once as the run's window. */
   readonly uploads: PQueue;
   timer: NodeJS.Timeout | undefined;
@@ -91,6 +94,9 @@ const catchUpMs = 1_000;
 /** For how long a stop waits for submits under way; the ledger client ends what is still waiting then. */
 const stopGraceMs = 5_000;
 
+/** How many models an observed storage is asked for at once. */
+const readsAtOnce = 8;
+
 /** Node's timers overflow above this. */
 const longestTimerMs = 2 ** 31 - 1;
 
@@ -100,6 +106,7 @@ export class Engine {
   readonly #runs = new Map<string, Running>();
   readonly #changes = new EventEmitter().setMaxListeners(0);
   readonly #stopping = new AbortController();
+  readonly #reads = new PQueue({ concurrency: readsAtOnce });
   #inbox: Pending[] = [];
   #scheduled = false;
 
@@ -227,7 +234,7 @@ export class Engine {
     if (entries.length > 0) this.#options.journal.append(entries, { retold });
     for (const [run, state] of states) this.#settle(run, state, entries.filter((one) => one.run === run).length);
     // Not before: the event that makes a model dispensable must be in the journal.
-    if (entries.some(({ event }) => event.type === 'GlobalStored' || event.type === 'LedgerRefused')) this.#tidyBlobs();
+    if (entries.some(({ event }) => freesBlobs.has(event.type))) this.#tidyBlobs();
     return stepped;
   }
 
@@ -253,10 +260,12 @@ export class Engine {
     if (this.#stopping.signal.aborted) return;
     if (this.#inbox.length > 0) this.flush();
     this.#stopping.abort();
-    const busy = [...this.#runs.values()].flatMap(({ timer, boundaries, uploads }) => {
+    this.#reads.clear();
+    const busy = [...this.#runs.values()].flatMap(({ timer, boundaries, records, uploads }) => {
       clearTimeout(timer);
       boundaries.clear();
-      return [boundaries.onIdle(), uploads.onIdle()];
+      records.clear();
+      return [boundaries.onIdle(), records.onIdle(), uploads.onIdle()];
     });
     const late = new AbortController();
     await Promise.race([Promise.all(busy), sleep(stopGraceMs, undefined, late).catch(() => undefined)]);
@@ -353,9 +362,41 @@ export class Engine {
         void this.#untilAnswered(run, effect);
         return;
       default:
-        void this.boundaries(run).add(() => this.#untilAnswered(run, effect));
+        this.#submit(run, effect);
         return;
     }
+  }
+
+  /** Puts a ledger effect into its queue: boundaries never wait for a storage, records only for what came before them. */
+  #submit(run: string, effect: LedgerEffect): void {
+    const running = this.#runs.get(run);
+    if (running === undefined) return;
+    if (!isRecord(effect) || running.state.config?.mode !== 'observe') {
+      // Those that still wait when the engine stops are left to the next `resume`.
+      const { signal } = this.#stopping;
+      const answered = running.boundaries
+        .add(() => this.#untilAnswered(run, effect), { signal })
+        .catch(() => undefined);
+      if (effect.type === 'newRound') running.opened = answered;
+      return;
+    }
+    const { opened } = running;
+    // Read at once, while others are still on their way to the ledger.
+    const found = 'source' in effect ? this.#read(run, effect.source) : Promise.resolve(null);
+    void running.records.add(async () => {
+      await opened;
+      await this.#untilAnswered(run, effect, await found);
+    });
+  }
+
+  /** Null for what lies nowhere, or cannot be read; never rejects. */
+  async #read(run: string, source: GlobalSource): Promise<Found | null> {
+    const { digestOf } = this.#options;
+    const storageUrl = this.state(run)?.config?.storageUrl ?? null;
+    if (source.kind !== 'reference' || storageUrl === null || digestOf === undefined) return null;
+    const { signal } = this.#stopping;
+    const read = this.#reads.add(() => digestOf(source.url, storageUrl, signal), { signal });
+    return read.then((found) => found ?? null).catch(() => null);
   }
 
   /** The order itself is in the journal by now; a crash in between leaves it to the next `resume`. */
@@ -377,11 +418,11 @@ export class Engine {
   }
 
   /** Asks the ledger until it answers, however long it is away: a round cannot go on without. */
-  async #untilAnswered(run: string, effect: LedgerEffect): Promise<void> {
+  async #untilAnswered(run: string, effect: LedgerEffect, found: Found | null = null): Promise<void> {
     const { signal } = this.#stopping;
     for (let pauseMs = 500; !this.#isStopping(); pauseMs = Math.min(pauseMs * 2, 15_000)) {
       try {
-        this.#tell(run, await this.#answer(run, effect));
+        this.#tell(run, await this.#answer(run, effect, found));
         return;
       } catch (error) {
         const refusal = refusalOf(error);
@@ -413,7 +454,7 @@ export class Engine {
     return this.#stopping.signal.aborted;
   }
 
-  async #answer(run: string, effect: LedgerEffect): Promise<Event> {
+  async #answer(run: string, effect: LedgerEffect, found: Found | null): Promise<Event> {
     const { ledger, now } = this.#options;
     const { roundId } = effect;
     switch (effect.type) {
@@ -436,43 +477,49 @@ export class Engine {
           : { type: 'ModelStored', ...about, receipt: onlyReceipt(receipt) };
       }
       case 'recordModel': {
-        const receipt = await this.#recordModel(run, effect);
+        const receipt = await this.#recordModel(effect, found);
         return { type: 'ModelStored', at: now(), roundId, client: effect.client, receipt: onlyReceipt(receipt) };
       }
       case 'updateGlobal': {
-        const receipt = await this.#updateGlobal(run, effect);
+        const receipt = await this.#updateGlobal(run, { roundId }, effect.source, found);
         return { type: 'GlobalStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
+      }
+      case 'recordInitial': {
+        const receipt = await this.#updateGlobal(run, { run }, effect.source, found);
+        return { type: 'InitialStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
       }
     }
   }
 
-  async #updateGlobal(run: string, effect: Extract<Effect, { type: 'updateGlobal' }>): Promise<GlobalReceipt> {
-    const { ledger } = this.#options;
-    const { bytes, mediaType } = await this.#modelBytes(run, effect.source);
+  async #updateGlobal(
+    run: string,
+    of: { readonly roundId: string } | { readonly run: string },
+    source: GlobalSource,
+    found: Found | null,
+  ): Promise<GlobalReceipt> {
+    const { bytes, mediaType } = this.#modelBytes(source, found);
     const serverId = String(this.state(run)?.config?.serverId ?? 0);
-    const { receipt } = await ledger.updateGlobal({ serverId, roundId: effect.roundId, bytes, mediaType });
+    const { receipt } = await this.#options.ledger.updateGlobal({ serverId, ...of, bytes, mediaType });
     return receipt;
   }
 
-  async #recordModel(run: string, effect: Extract<Effect, { type: 'recordModel' }>): Promise<Receipt> {
+  async #recordModel(effect: Extract<Effect, { type: 'recordModel' }>, found: Found | null): Promise<Receipt> {
     const { ledger } = this.#options;
     const { roundId, source, numSamples } = effect;
     const clientId = String(effect.client);
     // What lies in the storage may have changed since: the first record stands.
     const known = await ledger.receipt(roundId, clientId);
     if (known !== null) return known;
-    const { bytes, mediaType } = await this.#modelBytes(run, source);
+    const { bytes, mediaType } = this.#modelBytes(source, found);
     const samples = numSamples === null ? {} : { numSamples };
     const { receipt } = await ledger.addModel({ roundId, clientId, bytes, mediaType, ...samples });
     return receipt;
   }
 
   /** What is stored of a model: its bytes where the message had them, else where FedML keeps it. */
-  async #modelBytes(run: string, source: GlobalSource): Promise<{ bytes: Uint8Array; mediaType: string }> {
+  #modelBytes(source: GlobalSource, found: Found | null): { bytes: Uint8Array; mediaType: string } {
     if (source.kind === 'reference') {
       const { key, url } = source;
-      const storageUrl = this.state(run)?.config?.storageUrl ?? null;
-      const found = storageUrl === null ? null : await this.#options.digestOf?.(url, storageUrl, this.#stopping.signal);
       return {
         bytes: Buffer.from(JSON.stringify({ key, url, ...found })),
         mediaType: 'application/vnd.fedfab.reference+json',
@@ -512,6 +559,8 @@ export class Engine {
   }
 }
 
+const freesBlobs: ReadonlySet<Event['type']> = new Set(['GlobalStored', 'InitialStored', 'LedgerRefused']);
+
 type HistoryStep = Extract<Step, { step: 'round-complete' | 'global-stored' | 'measured' | 'stored' }>;
 
 /** Steps that a round's place in history shows; a model's, where the round was over before the chain had it. */
@@ -544,10 +593,17 @@ function readable(history: History): History | null {
   }
 }
 
+/** What is said of an observed run's models, and the end of a round, which comes after them. */
+function isRecord({ type }: LedgerEffect): boolean {
+  return type === 'recordModel' || type === 'recordInitial' || type === 'updateGlobal' || type === 'closeRound';
+}
+
 function newRunning(state: RunState): Running {
   return {
     state,
     boundaries: new PQueue({ concurrency: 1 }),
+    records: new PQueue({ concurrency: 1 }),
+    opened: Promise.resolve(),
     uploads: new PQueue({ concurrency: viewWindow(state) }),
     timer: undefined,
     unsaved: 0,
@@ -595,9 +651,7 @@ function newsOf(
 /** Blobs that an unconfirmed UpdateGlobal or record still needs. */
 function blobsOf(state: RunState): string[] {
   return outstanding(state, 0).flatMap((effect) =>
-    (effect.type === 'updateGlobal' || effect.type === 'recordModel') && effect.source.kind === 'blob'
-      ? [effect.source.digest]
-      : [],
+    'source' in effect && effect.source.kind === 'blob' ? [effect.source.digest] : [],
   );
 }
 

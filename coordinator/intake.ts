@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { CarriedModel, Decoded, MessageTypes } from '../topics/messages.ts';
 import { decode } from '../topics/messages.ts';
 import { haveCommonTopics } from '../topics/run-id.ts';
-import { needsGlobal, waiting } from './core/run.ts';
+import { needsGlobal, needsInitial, waiting } from './core/run.ts';
 import type { RunState } from './core/run.ts';
 import type { Event, GlobalSource, RunConfig } from './core/types.ts';
 import type { Engine } from './engine.ts';
@@ -81,14 +81,16 @@ export class Intake {
     await this.#discover(message.run, message.server);
     const mark = createHash('sha256').update(payload).digest('hex').slice(0, 16);
     const base = { at, client: message.client, nonce: nonce(), mark, ...pick(message.roundIdx, 'roundIdx') };
-    if (message.kind === 'init') return this.#dispatch(message.run, { type: 'Init', ...base });
     // What the ledger has answered by now counts first: it may be what completes the round.
     this.#options.engine.flush();
-    const kept = this.#dispatch(message.run, {
-      type: 'Sync',
-      ...base,
-      ...pick(this.#globalOf({ ...message, mark }), 'global'),
-    });
+    const kept =
+      message.kind === 'init'
+        ? this.#dispatch(message.run, { type: 'Init', ...base, ...pick(this.#initialOf(message), 'global') })
+        : this.#dispatch(message.run, {
+            type: 'Sync',
+            ...base,
+            ...pick(this.#globalOf({ ...message, mark }), 'global'),
+          });
     // At once: until an event names the model, whoever tidies up would drop it.
     this.#options.engine.flush();
     return kept;
@@ -173,6 +175,13 @@ export class Intake {
     if (state === null || (will.run ?? run) !== run) return false;
     if (will.run === undefined && state.phase === 'finished') return false;
     return will.who === 'server' ? isServerThere(state, will.id) : isClientThere(state, will.id);
+  }
+
+  /** The model that an observed run begins with. Kept before the event that names it. */
+  #initialOf(message: Of<'init'>): GlobalSource | undefined {
+    const state = this.#options.engine.state(message.run);
+    if (state === null || !needsInitial(state, message.roundIdx)) return undefined;
+    return this.#sourceOf(message, true);
   }
 
   /** The model that a sync brings, where the chain does not have it already. Kept before the event that names it. */

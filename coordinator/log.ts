@@ -93,6 +93,7 @@ const stepLines: Readonly<Record<Step['step'], readonly [Level, string]>> = {
   online: ['info', 'online'],
   'round-complete': ['info', 'round complete'],
   'global-stored': ['info', 'global stored'],
+  'initial-stored': ['info', 'initial global stored'],
   measured: ['info', 'accuracy reported'],
   'ledger-refused': ['error', 'ledger refused'],
   'slot-dropped': ['warn', 'slot dropped'],

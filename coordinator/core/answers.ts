@@ -73,6 +73,16 @@ export function globalStored(state: RunState, event: EventOf<'GlobalStored'>, ou
   return roundOwed(state, event, { globalSource: null, globalKnown: true }, out);
 }
 
+/** The chain has the model that an observed run begins with, maybe when its first round is long over. */
+export function initialStored(state: RunState, event: EventOf<'InitialStored'>, out: Out): RunState {
+  const { at, roundId, receipt } = event;
+  const { initial } = state;
+  if (initial?.id !== roundId) return ignore(state, event, 'other-round', out);
+  const { digest, size, txId, block } = receipt;
+  reportInRound(state, initial, at, { step: 'initial-stored', digest, size, tx_id: txId, block }, out);
+  return { ...state, initial: null };
+}
+
 /** The server says how good the global model is. */
 export function measured(state: RunState, event: EventOf<'Measured'>, out: Out): RunState {
   const { at, roundId, accuracy } = event;
@@ -87,12 +97,21 @@ export function measured(state: RunState, event: EventOf<'Measured'>, out: Out):
 /** The contract refused for good. */
 export function ledgerRefused(state: RunState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
   const { at, op, roundId, client, code, message } = event;
+  if (op === 'recordInitial') return refuseInitial(state, event, out);
   const { round } = state;
   const owner = round?.id === roundId ? round : state.ended.find(({ id }) => id === roundId);
   if (owner === undefined) return ignore(state, event, 'other-round', out);
   const about = client === undefined ? {} : { client };
   reportInRound(state, owner, at, { step: 'ledger-refused', op, ...about, code, message }, out);
   return 'clients' in owner ? refusedNow(state, owner, event, out) : refusedEnded(state, event, out);
+}
+
+function refuseInitial(state: RunState, event: EventOf<'LedgerRefused'>, out: Out): RunState {
+  const { at, op, roundId, code, message } = event;
+  const { initial } = state;
+  if (initial?.id !== roundId) return ignore(state, event, 'other-round', out);
+  reportInRound(state, initial, at, { step: 'ledger-refused', op, code, message }, out);
+  return { ...state, initial: null };
 }
 
 /** A round without NewRound stays as it is until the server's next burst: only that can bring it on. */
@@ -110,6 +129,8 @@ function refusedNow(state: RunState, round: RoundState, event: EventOf<'LedgerRe
       return withRound(state, round, { seen: withoutSeen(round.seen, event.client ?? -1) });
     case 'checkModel':
       return modelMissing(state, event, out);
+    case 'recordInitial':
+      return state;
   }
 }
 

@@ -11,6 +11,7 @@ import {
   cameOnline,
   elapsed,
   ignore,
+  isObserved,
   isOver,
   isStranger,
   newClient,
@@ -175,7 +176,21 @@ function beginGeneration(before: RunState, event: Burst, out: Out): RunState {
   const early = ended.phase === 'idle' ? ended.early : ended.early.clear();
   const state: RunState = { ...ended, generation, phase: 'running', roundsEnded: 0, early };
   report(state, at, { step: 'run-started', generation }, out);
-  return beginRound(state, event, event.roundIdx ?? 0);
+  return withInitial(beginRound(state, event, event.roundIdx ?? 0), event, out);
+}
+
+/** A run that admits has its first model handed over by its server's plug-in. */
+function withInitial(state: RunState, event: Burst, out: Out): RunState {
+  const { round } = state;
+  if (round === null || event.type !== 'Init' || event.global === undefined || !isObserved(state)) return state;
+  const initial = { id: round.id, idx: round.idx, source: event.global };
+  out.push({ type: 'recordInitial', roundId: round.id, source: event.global });
+  return { ...state, initial };
+}
+
+/** Whether an INIT that came now would need the model that it carries: it begins an observed run. */
+export function needsInitial(state: RunState, roundIdx?: number): boolean {
+  return isObserved(state) && (state.round === null || startsRun(state, roundIdx));
 }
 
 /** The server leaves this round behind, complete or not: its global model, then the next round or the run's end. */

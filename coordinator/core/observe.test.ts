@@ -42,6 +42,42 @@ describe('an observed run', () => {
     expect(viewRun(after(...opened, seen(20, 2))).send).toEqual({ 1: false, 2: true, 3: false });
   });
 
+  it('records the model that it begins with, before its first round, once', () => {
+    const initial = source(0);
+    const begin = at(1).init(1, '1', undefined, initial);
+    const recordInitial: Effect = { type: 'recordInitial', roundId, source: initial };
+    expect(types(effectsOf([at(0).defined(observe)], begin))).toEqual(['run-started', 'recordInitial']);
+    const begun = [at(0).defined(observe), begin, at(2).init(2, '1', undefined, initial)];
+    expect(roundEffects(after(...begun))).toEqual([recordInitial]);
+    expect(roundEffects(thaw(JSON.parse(JSON.stringify(freeze(after(...begun))))))).toEqual([recordInitial]);
+    const asked = [...begun, at(3).tick(), at(4).finish()];
+    expect(effectsOf(asked, at(5).forgotten())).toEqual([ignored('RunForgotten', 'not-finished')]);
+    const stored = step(after(...begun), at(6).initialStored());
+    expect(stored.effects).toEqual([
+      at(6).toldIn({ step: 'initial-stored', digest: 'd0', size: 100, tx_id: 'tx0', block: 8 }),
+    ]);
+    expect(roundEffects(stored.state)).toEqual([]);
+    expect(step(stored.state, at(7).initialStored()).effects).toEqual([ignored('InitialStored', 'other-round')]);
+  });
+
+  it('goes on where the contract refuses the model that it begins with', () => {
+    const begun = after(at(0).defined(observe), at(1).init(1, '1', undefined, source(0)));
+    const refused = step(begun, at(2).refused('recordInitial'));
+    const { effects } = refused;
+    expect(effects).toEqual([
+      at(2).toldIn({ step: 'ledger-refused', op: 'recordInitial', code: 'contract_refused', message: 'no' }),
+    ]);
+    expect(roundEffects(refused.state)).toEqual([]);
+    expect(step(refused.state, at(3).refused('recordInitial')).effects).toEqual([
+      ignored('LedgerRefused', 'other-round'),
+    ]);
+  });
+
+  it('does not record what a run that admits begins with', () => {
+    const begin = at(1).init(1, '1', undefined, source(0));
+    expect(types(effectsOf([at(0).defined()], begin))).toEqual(['run-started']);
+  });
+
   it('is complete when FedML has all, whatever the chain still has to say', () => {
     const effects = effectsOf([...opened, seen(20, 2), seen(21, 1)], seen(22, 3));
     expect(types(effects)).toEqual(['recordModel', 'sent', 'round-complete']);

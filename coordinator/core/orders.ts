@@ -60,8 +60,8 @@ export function runResumed(state: RunState, event: EventOf<'RunResumed'>, out: O
 
 /** Only a run that is over, and of which the ledger has answered everything, may be let go of. */
 export function runForgotten(state: RunState, event: EventOf<'RunForgotten'>, out: Out): RunState {
-  const { round, ended, phase } = state;
-  const owed = ended.some(isOwed) || (round !== null && isOwed(round));
+  const { round, ended, phase, initial } = state;
+  const owed = initial !== null || ended.some(isOwed) || (round !== null && isOwed(round));
   if (phase === 'running' || owed) return ignore(state, event, 'not-finished', out);
   report(state, event.at, { step: 'run-forgotten', by: event.by }, out);
   out.push({ type: 'forgetRun' });

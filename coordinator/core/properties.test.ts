@@ -23,7 +23,7 @@ const maybeIdx = fc.option(fc.integer({ min: 0, max: 3 }), { nil: undefined, fre
 const idx = (roundIdx: number | undefined): { roundIdx?: number } => (roundIdx === undefined ? {} : { roundIdx });
 const current = (state: RunState): string => state.round?.id ?? 'none';
 const holder = (state: RunState, other: number): number => [...(state.round?.sending.keys() ?? [])][0] ?? other;
-const ops: LedgerOp[] = ['newRound', 'extendRound', 'closeRound', 'updateGlobal', 'checkModel'];
+const ops: LedgerOp[] = ['newRound', 'extendRound', 'closeRound', 'updateGlobal', 'checkModel', 'recordInitial'];
 
 const event = fc.oneof(
   {
@@ -461,6 +461,8 @@ function answer(effect: Effect, chain: ReadonlySet<number>, at: number): Event[]
       if (!chain.has(one)) return [{ type: 'ModelMissing', at, roundId, client: one }];
       return [{ type: 'ModelStored', at, roundId, client: one, receipt: receiptOf(one) }];
     }
+    case 'recordInitial':
+      return [{ type: 'InitialStored', at, roundId: effect.roundId, receipt: receiptOf(0) }];
     case 'recordModel': {
       const { roundId, client: one } = effect;
       return [{ type: 'ModelStored', at, roundId, client: one, receipt: receiptOf(one) }];

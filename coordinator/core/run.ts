@@ -3,15 +3,23 @@
  * given state stays as it was. An event that changes nothing gives back the very same state and says why.
  */
 import { clientOffline, clientOnline, modelMissing, modelStored, ready, send } from './admission.ts';
-import { globalStored, ledgerRefused, measured, roundClosed, roundExtended, roundOpened } from './answers.ts';
-import { finish, init, needsGlobal, runDefined, serverOffline, sync, toEnded } from './bursts.ts';
+import {
+  globalStored,
+  initialStored,
+  ledgerRefused,
+  measured,
+  roundClosed,
+  roundExtended,
+  roundOpened,
+} from './answers.ts';
+import { finish, init, needsGlobal, needsInitial, runDefined, serverOffline, sync, toEnded } from './bursts.ts';
 import { closeOrdered, runForgotten, runPaused, runResumed, slotDropped } from './orders.ts';
 import { modelSeen, recordSeen } from './observe.ts';
 import { holders } from './queue.ts';
 import { isOwed } from './owed.ts';
 import { gatheredBy, settle, tick } from './rounds.ts';
 import { freeze, thaw } from './snapshot.ts';
-import type { EndedRound, EventOf, Out, RoundState, RunState } from './state.ts';
+import type { EndedRound, EventOf, InitialModel, Out, RoundState, RunState } from './state.ts';
 import { elapsed, ignore, initialState, isObserved } from './state.ts';
 import type { Effect, Event } from './types.ts';
 import { admissionOf, currentRound, grantOf, isHolder, storedDigest, viewRound, viewRun, waiting } from './views.ts';
@@ -26,6 +34,7 @@ export {
   isHolder,
   needsGlobal,
   storedDigest,
+  needsInitial,
   thaw,
   viewRound,
   viewRun,
@@ -53,6 +62,7 @@ const handlers: { readonly [T in Event['type']]: Handler<EventOf<T>> } = {
   ModelStored: modelStored,
   ModelMissing: modelMissing,
   GlobalStored: globalStored,
+  InitialStored: initialStored,
   Measured: measured,
   LedgerRefused: ledgerRefused,
   SlotDropped: slotDropped,
@@ -90,9 +100,9 @@ export function nextDeadline(state: RunState): number | null {
  * became of it. `at` (ms since the epoch) tells what is left of the leases. Each is safe to do again.
  */
 export function outstanding(state: RunState, at: number): readonly Effect[] {
-  const { round, forgotten } = state;
+  const { round, forgotten, initial } = state;
   if (forgotten) return [{ type: 'forgetRun' }];
-  const owed = state.ended.filter(isOwed).flatMap((ended) => [...owedBy(ended)]);
+  const owed = [...owedOf(initial), ...state.ended.filter(isOwed).flatMap((ended) => [...owedBy(ended)])];
   if (round === null) return owed;
   const { seen, closeAsked } = round;
   // What is gathering is unknown to the ledger; NewRound of one that is opening comes first.
@@ -114,6 +124,10 @@ const retold: readonly Event['type'][] = [
   'ModelMissing',
   'GlobalStored',
 ];
+
+function owedOf(initial: InitialModel | null): readonly Effect[] {
+  return initial === null ? [] : [{ type: 'recordInitial', roundId: initial.id, source: initial.source }];
+}
 
 function* owedBy(round: EndedRound): Iterable<Effect> {
   if (round.requested.length > 0) {

@@ -6,7 +6,7 @@ import type { ClientRecord, EarlyReady, RoundState, RunState } from './state.ts'
 import { emptyQueue, sorted } from './state.ts';
 
 /** Raised when the shape changes; older snapshots are then refused, and the journal's events replayed instead. */
-const version = 4;
+const version = 5;
 
 type FrozenRound = Omit<RoundState, 'clients' | 'sending' | 'queue' | 'checks' | 'extending' | 'resync'> & {
   readonly clients: readonly (readonly [number, ClientRecord])[];
@@ -41,8 +41,34 @@ export function freeze(state: RunState): unknown {
 
 /** What is the same in a state and in JSON. `allowed` is not: it follows from the configuration. */
 function scalars(of: RunState | FrozenRun): Omit<RunState, 'allowed' | 'offline' | 'early' | 'marks' | 'round'> {
-  const { run, config, generation, phase, serverOffline, paused, forgotten, grants, tickets, roundsEnded, ended } = of;
-  return { run, config, generation, phase, serverOffline, paused, forgotten, grants, tickets, roundsEnded, ended };
+  const {
+    run,
+    config,
+    generation,
+    phase,
+    serverOffline,
+    paused,
+    forgotten,
+    grants,
+    tickets,
+    roundsEnded,
+    ended,
+    initial,
+  } = of;
+  return {
+    run,
+    config,
+    generation,
+    phase,
+    serverOffline,
+    paused,
+    forgotten,
+    grants,
+    tickets,
+    roundsEnded,
+    ended,
+    initial,
+  };
 }
 
 function freezeRound(round: RoundState): FrozenRound {

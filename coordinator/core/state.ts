@@ -121,6 +121,14 @@ export interface EndedRound {
   readonly accuracy: number | null;
 }
 
+/** The model that an observed run begins with, until the chain has it. */
+export interface InitialModel {
+  /** The first round, which is trained from it. */
+  readonly id: string;
+  readonly idx: number;
+  readonly source: GlobalSource;
+}
+
 /** A READY that cannot be queued yet: its round has not begun, is not open, or does not have this client yet. */
 export interface EarlyReady {
   readonly at: number;
@@ -157,6 +165,7 @@ export interface RunState {
   readonly marks: Map<number, readonly string[]>;
   readonly round: RoundState | null;
   readonly ended: readonly EndedRound[];
+  readonly initial: InitialModel | null;
 }
 
 /** One event type. */
@@ -184,6 +193,7 @@ export function initialState(run: string): RunState {
     marks: Map(),
     round: null,
     ended: [],
+    initial: null,
   };
 }
 

@@ -37,12 +37,13 @@ function buildersAt(time: number) {
       at: time,
       config: { ...config, ...over },
     }),
-    init: (client: number, nonce = '1', roundIdx?: number): Event => ({
+    init: (client: number, nonce = '1', roundIdx?: number, global?: GlobalSource): Event => ({
       type: 'Init',
       at: time,
       client,
       nonce,
       ...(roundIdx === undefined ? {} : { roundIdx }),
+      ...(global === undefined ? {} : { global }),
     }),
     sync: (client: number, over: Partial<EventOf<'Sync'>> = {}): Event => ({
       type: 'Sync',
@@ -80,6 +81,7 @@ function buildersAt(time: number) {
     }),
     missing: (client: number, id = round): Event => ({ type: 'ModelMissing', at: time, roundId: id, client }),
     globalStored: (id = round): Event => ({ type: 'GlobalStored', at: time, roundId: id, receipt: receiptOf(0) }),
+    initialStored: (id = round): Event => ({ type: 'InitialStored', at: time, roundId: id, receipt: receiptOf(0) }),
     measured: (accuracy: number, id = round): Event => ({ type: 'Measured', at: time, roundId: id, accuracy }),
     refused: (op: LedgerOp, id = round, client?: number): Event => ({
       type: 'LedgerRefused',

@@ -62,7 +62,8 @@ export interface Receipt {
 }
 
 /** Ledger operations of a run's round boundaries. */
-export type LedgerOp = 'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' | 'recordModel';
+export type LedgerOp =
+  'newRound' | 'extendRound' | 'closeRound' | 'updateGlobal' | 'checkModel' | 'recordModel' | 'recordInitial';
 
 /** What can happen. Every event is journalled before anything follows from it. */
 export type Event =
@@ -76,6 +77,8 @@ export type Event =
       readonly roundIdx?: number;
       /** A fingerprint of the message: brokers repeat old ones, and this tells one of them from the next round's. */
       readonly mark?: string;
+      /** The model that the run begins with. Counts in observed runs alone. */
+      readonly global?: GlobalSource;
     }
   /** S2C_SYNC_MODEL_TO_CLIENT to `client`. */
   | {
@@ -145,6 +148,8 @@ export type Event =
   /** Asked, the chain has no model of this client. */
   | { readonly type: 'ModelMissing'; readonly at: number; readonly roundId: string; readonly client: number }
   | { readonly type: 'GlobalStored'; readonly at: number; readonly roundId: string; readonly receipt: Receipt }
+  /** The model that an observed run begins with is on the chain; `roundId`: of its first round. */
+  | { readonly type: 'InitialStored'; readonly at: number; readonly roundId: string; readonly receipt: Receipt }
   /** The server has measured a round's global model: the share (0 to 1) of what it held back that the model got right. */
   | { readonly type: 'Measured'; readonly at: number; readonly roundId: string; readonly accuracy: number }
   /** The contract refused for good; network trouble is retried outside and never shows here. */
@@ -202,6 +207,8 @@ export type Effect =
     }
   /** Put on the chain what is known of a model that FedML sent itself: answered by ModelStored. */
   | ({ readonly type: 'recordModel'; readonly roundId: string } & SeenModel)
+  /** The same of the model that a run begins with: answered by InitialStored. `roundId`: of the run's first round. */
+  | { readonly type: 'recordInitial'; readonly roundId: string; readonly source: GlobalSource }
   /** Ask the chain whether it has the model: answered by ModelStored or ModelMissing. */
   | { readonly type: 'checkModel'; readonly roundId: string; readonly client: number }
   /** Drop all that is kept of the run. */
@@ -301,6 +308,14 @@ export type Step = { readonly run: string; readonly at: number } & (
     } & InRound)
   | ({
       readonly step: 'global-stored';
+      readonly digest: string;
+      readonly size: number;
+      readonly tx_id: string;
+      readonly block: number | null;
+    } & InRound)
+  /** The model that an observed run begins with, in its first round. */
+  | ({
+      readonly step: 'initial-stored';
       readonly digest: string;
       readonly size: number;
       readonly tx_id: string;

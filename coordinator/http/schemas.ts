@@ -208,6 +208,7 @@ function stepNames(): readonly string[] {
     online: true,
     'round-complete': true,
     'global-stored': true,
+    'initial-stored': true,
     measured: true,
     'ledger-refused': true,
     'slot-dropped': true,

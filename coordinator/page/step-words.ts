@@ -82,6 +82,8 @@ function ofRound(step: InRound): string {
       return `complete (${step.end}) with ${counted(step.received, 'model')} in ${duration(step.took_ms)}`;
     case 'global-stored':
       return `global model stored, ${bytes(step.size)}${inBlock(step.block)}`;
+    case 'initial-stored':
+      return `first global model stored, ${bytes(step.size)}${inBlock(step.block)}`;
     case 'close-ordered':
       return `closing by order of ${step.by}`;
     case 'measured':
