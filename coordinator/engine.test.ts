@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { temporaryDirectory } from '../tests/processes.ts';
 import { currentRound, freeze } from './core/run.ts';
-import type { Effect, Event, RunConfig } from './core/types.ts';
+import type { Effect, Event, GlobalSource, RunConfig } from './core/types.ts';
 import { Engine } from './engine.ts';
 import type { EngineOptions } from './engine.ts';
 import { FedfabError } from './errors.ts';
@@ -336,4 +336,46 @@ test('a long history is replayed from its snapshot', async () => {
   const last = newEngine();
   last.recover();
   expect(frozen(last)).toEqual(frozen(next));
+});
+
+test('a storage that takes its time delays records, in their order, and no round', async () => {
+  const calls: string[] = [];
+  const asked = new Map<string, (digest: string) => void>();
+  const written = (bytes: Uint8Array): string => {
+    const { key, digest } = JSON.parse(Buffer.from(bytes).toString()) as { key: string; digest: string };
+    return `${key} ${digest}`;
+  };
+  const engine = newEngine({
+    ledger: fakeLedger({
+      newRound: ({ roundIdx }) => {
+        calls.push(`round ${roundIdx}`);
+        return Promise.resolve({ txId: 'tx', block: 1 });
+      },
+      addModel: ({ clientId, bytes }) => {
+        calls.push(`model ${written(bytes)}`);
+        return Promise.resolve({ receipt: receiptOf(clientId), existed: false });
+      },
+      updateGlobal: ({ bytes, ...of }) => {
+        calls.push(`${'run' in of ? 'initial' : 'global'} ${written(bytes)}`);
+        const receipt = { ...receiptOf('0'), serverId: '0', run: 'a', roundIdx: null };
+        return Promise.resolve({ receipt, existed: false });
+      },
+    }),
+    digestOf: (url) => new Promise((resolve) => asked.set(url.slice(-2), (digest) => resolve({ digest, size: 1 }))),
+  });
+  const source = (key: string): GlobalSource => ({ kind: 'reference', key, url: `http://s/${key}` });
+  const seen = (client: number): Event => ({ type: 'ModelSeen', at: now, client, source: source(`m${client}`) });
+  const sync = (client: number): Event => ({ type: 'Sync', at: now, client, nonce: '43', global: source('g1') });
+  const observed: RunConfig = { ...config, mode: 'observe', storageUrl: 'http://s' };
+  await engine.dispatch('a', { type: 'RunDefined', at: now, config: observed });
+  await engine.dispatch('a', { ...init(1), global: source('g0') } as Event);
+  for (const event of [init(2), seen(1), seen(2), sync(1), sync(2)]) await engine.dispatch('a', event);
+  await vi.waitFor(() => expect(calls).toEqual(['round 0', 'round 1']));
+  expect([...asked.keys()]).toEqual(['g0', 'm1', 'm2', 'g1']);
+  for (const key of ['m2', 'g1', 'm1']) asked.get(key)?.(`of-${key}`);
+  await vi.waitFor(() => expect(phase(engine)).toBe('open'));
+  expect(calls).toEqual(['round 0', 'round 1']);
+  asked.get('g0')?.('of-g0');
+  const records = ['initial g0 of-g0', 'model m1 of-m1', 'model m2 of-m2', 'global g1 of-g1'];
+  await vi.waitFor(() => expect(calls).toEqual(['round 0', 'round 1', ...records]));
 });

@@ -44,6 +44,11 @@ describe('the digest of what a storage holds', () => {
     expect(await digestOf(base + path, base, signal)).toBeNull();
   });
 
+  test('of more than may be read cannot be told', async () => {
+    expect(await digestOf(`${base}/fedml/model?signature=x`, base, signal, model.length)).not.toBeNull();
+    expect(await digestOf(`${base}/fedml/model?signature=x`, base, signal, model.length - 1)).toBeNull();
+  });
+
   test('is not asked for outside the storage', async () => {
     expect(await digestOf(`${base}/fedml/model?signature=x`, 'http://127.0.0.1:1', signal)).toBeNull();
     expect(asked).toBe(0);

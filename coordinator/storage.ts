@@ -4,14 +4,19 @@ import { createHash } from 'node:crypto';
 /** For so long a storage is waited for, in ms: the next record waits behind this one. */
 const timeoutMs = 20_000;
 
+/** So many bytes are read of one model: whoever may publish at the broker says where it lies. */
+const readAtMost = 8 * 2 ** 30;
+
 /**
  * SHA-256 (hex) and size in bytes of what lies under a URL; null where it cannot be read. The URL comes from whoever may
- * publish at the broker, so that only those within the storage that the operator named are asked for, redirects not followed.
+ * publish at the broker, so that only those within the storage that the operator named are asked for, redirects not followed,
+ * and no more is read of one than `mostBytes`.
  */
 export async function digestOf(
   url: string,
   storageUrl: string,
   signal: AbortSignal,
+  mostBytes = readAtMost,
 ): Promise<{ readonly digest: string; readonly size: number } | null> {
   if (!isWithin(url, storageUrl)) return null;
   try {
@@ -26,6 +31,8 @@ export async function digestOf(
     for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
       hash.update(chunk);
       size += chunk.length;
+      // Leaving the loop ends the connection.
+      if (size > mostBytes) return null;
     }
     return { digest: hash.digest('hex'), size };
   } catch {

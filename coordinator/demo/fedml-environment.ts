@@ -105,7 +105,7 @@ const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '
 function torchAdvice(): string {
   const carriesCuda = process.platform === 'linux' && process.arch === 'x64';
   return carriesCuda
-    ? '  PyTorch for this system comes with its CUDA parts: about 6 GB. Where the system has PyTorch itself it is taken instead (Debian, Ubuntu: apt install python3-torch python3-torchvision).'
+    ? "  PyTorch for this system comes with its CUDA parts: about 6 GB. Without them: the system's own, where it has one (Debian, Ubuntu: apt install python3-torch python3-torchvision), or PIP_EXTRA_INDEX_URL with the index of CPU wheels that PyTorch's installation page names."
     : '  PyTorch comes with them.';
 }
 

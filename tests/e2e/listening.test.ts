@@ -105,7 +105,8 @@ async function read(path: string): Promise<unknown> {
 }
 
 test('two rounds of FedML alone: each model is recorded in its order, and nobody is answered', async () => {
-  const init = (client: number): Encoded => encodeInit({ ...between(client), modelKey: 'g', modelUrl: 'u' });
+  const init = (client: number): Encoded =>
+    encodeInit({ ...between(client), modelKey: 'g', modelUrl: `${storageUrl}/g?x=1` });
   await say(init(1));
   await say(init(2));
   await say(encodeReady(between(1)));
@@ -132,11 +133,18 @@ test('two rounds of FedML alone: each model is recorded in its order, and nobody
     [1, 1],
     [1, 2],
   ]);
-  const blocks = steps.flatMap((step) =>
-    step.step === 'stored' || step.step === 'global-stored' ? [step.block ?? Infinity] : [],
-  );
+  const blocks = steps.flatMap((step) => ('digest' in step ? [step.block ?? Infinity] : []));
   expect(blocks).toEqual([...blocks].sort((a, b) => a - b));
   expect(starts).toBe(0);
+  // The first of the records is of the model that the run begins with.
+  const records = steps.flatMap((step) => ('digest' in step ? [step] : []));
+  expect(records.map(({ step }) => step).slice(0, 2)).toEqual(['initial-stored', 'stored']);
+  expect(count('initial-stored')).toBe(1);
+  expect(records[0]?.digest).toBe(
+    createHash('sha256')
+      .update(JSON.stringify(record('g')))
+      .digest('hex'),
+  );
 
   const ids = steps.flatMap((step) => (step.step === 'round-opened' ? [step.round_id] : []));
   expect(ids).toHaveLength(2);

@@ -86,8 +86,11 @@ describe.skipIf(missing !== '')(`FedML under kills${missing === '' ? '' : ` (ski
     const unsaid = world.gate.hold({ what: 'global', round: 1 });
     await startUntil({ what: 'upload', round: 0, client: 1 });
     await world.node(0).kill();
-    world.gate.release();
+    await world.until(() => world.stepsOf('offline').some(({ was }) => was === 'server'));
     world.startNode(0);
+    // It is back in a first round that is still open.
+    await world.until(() => world.stepsOf('online').some(({ client }) => client === 0));
+    world.gate.release();
     await world.unlessFailed(unsaid);
     await world.until(() => world.stepsOf('global-stored').length === 2);
     await world.node(0).kill();

@@ -37,13 +37,14 @@ describe.skipIf(missing !== '')(`observe mode${missing === '' ? '' : ` (skipped:
     );
     expect(world.accuracies.get(rounds - 1)).toBeGreaterThan(0.9);
     expect(world.stepsOf('admitted')).toEqual([]);
+    expect(world.stepsOf('initial-stored')).toHaveLength(1);
     expect(world.stepsOf('round-complete').map(({ end, received }) => `${end} ${received}`)).toEqual(
       Array.from({ length: rounds }, () => `all ${clients.length}`),
     );
     const inOrder = (name: 'sent' | 'stored'): readonly string[] =>
       world.stepsOf(name).map(({ round_idx: round, client }) => `${round}: ${client}`);
     expect(inOrder('stored')).toEqual(inOrder('sent'));
-    const blocks = world.stepsOf('stored').map(({ block }) => block ?? 0);
+    const blocks = [...world.stepsOf('initial-stored'), ...world.stepsOf('stored')].map(({ block }) => block ?? 0);
     expect(blocks).toEqual([...blocks].sort((a, b) => a - b));
 
     const last = world.stepsOf('round-opened').at(-1)?.round_id ?? '';
