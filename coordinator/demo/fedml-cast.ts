@@ -10,7 +10,7 @@ import type { Cast, Stage } from './cast.ts';
 import { prepareFedml, type FedmlVersion } from './fedml-environment.ts';
 import { FedmlNode } from './fedml-node.ts';
 import { fedmlScript, writeFedmlConfig } from './fedml-project.ts';
-import { startMosquitto, type Mosquitto } from './mosquitto.ts';
+import { findMosquitto, startMosquitto, type Mosquitto } from './mosquitto.ts';
 
 /** What carries the messages of a demo. */
 export const demoBrokers = ['mosquitto', 'embedded'] as const;
@@ -60,11 +60,12 @@ export class FedmlCast implements Cast {
 
   async prepare(): Promise<readonly string[]> {
     const { environment, version, broker, env, out, signal } = this.#options;
-    this.#python = await prepareFedml({ dir: environment, version, env, out, signal });
-    this.#mosquitto = broker === 'embedded' ? null : await this.#startMosquitto();
-    if (this.#mosquitto === null && broker === 'mosquitto') {
+    // Before the minutes that an environment may take.
+    if (broker === 'mosquitto' && findMosquitto(env['PATH'] ?? '') === null) {
       throw new FedfabError('bad_request', 'Mosquitto is not installed: apt install mosquitto, or leave --broker out');
     }
+    this.#python = await prepareFedml({ dir: environment, version, env, out, signal });
+    this.#mosquitto = broker === 'embedded' ? null : await this.#startMosquitto();
     return this.#mosquitto === null ? ['--broker-port', '0'] : ['--mqtt-url', this.#mosquitto.url];
   }
 

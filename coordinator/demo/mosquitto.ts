@@ -16,6 +16,13 @@ export interface Mosquitto {
   close(): Promise<void>;
 }
 
+/** The program in one of these folders; null where there is none. */
+export function findMosquitto(path: string): string | null {
+  // Debian puts it where not everybody's PATH leads.
+  const folders = [...path.split(delimiter).filter((folder) => folder !== ''), '/usr/sbin'];
+  return folders.map((folder) => join(folder, 'mosquitto')).find((file) => existsSync(file)) ?? null;
+}
+
 /** How it is started. */
 export interface MosquittoOptions {
   /** For its files. */
@@ -33,10 +40,8 @@ export interface MosquittoOptions {
  */
 export async function startMosquitto(options: MosquittoOptions): Promise<Mosquitto | null> {
   const { dir, path, patienceMs = 10_000, signal } = options;
-  // Debian puts it where not everybody's PATH leads.
-  const folders = [...path.split(delimiter).filter((folder) => folder !== ''), '/usr/sbin'];
-  const program = folders.map((folder) => join(folder, 'mosquitto')).find((file) => existsSync(file));
-  if (program === undefined) return null;
+  const program = findMosquitto(path);
+  if (program === null) return null;
   const port = await freePort();
   const config = join(dir, 'mosquitto.conf');
   writeFileSync(config, `${configuration(port).join('\n')}\n`);
