@@ -71,6 +71,7 @@ export class World {
   #storage: ChildProcess | null = null;
   #storageUrl = '';
   #port = 0;
+  #closed: Promise<void> | null = null;
   #config = '';
 
   constructor(options: WorldOptions) {
@@ -298,7 +299,12 @@ export class World {
   }
 
   /** Ends everything. Idempotent. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#watching.abort();
     await Promise.all([...this.#nodes.values()].map((node) => node.kill()));
     await this.#coordinator?.destroy();
