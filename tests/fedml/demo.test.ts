@@ -9,7 +9,7 @@ import { startFedfab, temporaryDirectory, type Program } from '../processes.ts';
 import { environment } from './setup.ts';
 
 const missing = inject('fedmlMissing');
-const timeout = 120_000;
+const timeout = 180_000;
 
 let place: ReturnType<typeof temporaryDirectory>;
 const programs: Program[] = [];

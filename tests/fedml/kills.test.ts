@@ -46,7 +46,7 @@ function ends(): readonly string[] {
   return world.stepsOf('round-complete').map(({ end, received }) => `${end} ${received}`);
 }
 
-const timeout = 150_000;
+const timeout = 240_000;
 const inRoundOne = (client: number | null): Held => ({ what: 'upload', round: 1, client });
 
 describe.skipIf(missing !== '')(`FedML under kills${missing === '' ? '' : ` (skipped: ${missing})`}`, () => {

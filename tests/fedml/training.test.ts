@@ -13,7 +13,7 @@ import { clients, rounds, World } from './world.ts';
 import type { WorldOptions } from './world.ts';
 
 const missing = inject('fedmlMissing');
-const timeout = 120_000;
+const timeout = 180_000;
 
 let worlds: World[] = [];
 afterEach(async () => {
