@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { fedmlVersions, prepareFedml } from '../coordinator/demo/fedml-environment.ts';
-import { addCounts, countsOf, reportOf, type Counts } from './python/junit.ts';
+import { addCounts, countsOf, lackOf, reportOf, type Counts } from './python/junit.ts';
 import { versionsOf } from './python/versions.ts';
 
 const { values } = parseArgs({
@@ -113,10 +113,9 @@ function test(name: string, python: string, args: readonly string[]): void {
   const found = existsSync(junit) ? countsOf(readFileSync(junit, 'utf8')) : { passed: 0, failed: 0, skipped: 0 };
   rmSync(junit, { force: true });
   counts = addCounts(counts, found);
-  // Nothing was skipped for want of FedML: it is there.
-  const isEmpty = found.passed === 0 || (version !== undefined && found.skipped > 0);
-  if (failedSteps === before && isEmpty) {
-    say(`${name}: ${found.passed} tests passed and ${found.skipped} were skipped: that shows nothing`);
+  const lack = lackOf(found, { maySkip: version === undefined });
+  if (failedSteps === before && lack !== null) {
+    say(`${name}: ${lack}`);
     failedSteps += 1;
   }
   // A suite that could not be collected is a failure, too.

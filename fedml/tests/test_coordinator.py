@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import requests
-import requests.certs
 from conftest import Authority, StandIn, json_reply, needs_openssl, problem
 
 from fedml_fedfab import coordinator as module
@@ -81,7 +80,7 @@ def test_a_coordinator_with_a_certificate_by_an_authority_of_one_s_own(
     stand_in.speak_tls(*authority.issue("coordinator"))
     stand_in.answer = lambda _seen: json_reply(200, {"phase": "idle"})
     # It would win over a session's own.
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.issue("another")[0]))
     assert Coordinator(stand_in.url, "r", ca_file=str(authority.ca)).phase() == "idle"
     with pytest.raises(UnreachableError, match=r"not trusted: .*coordinator_ca_file"):
         Coordinator(stand_in.url, "r").phase()

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { addCounts, countsOf, reportOf } from './junit.ts';
+import { addCounts, countsOf, lackOf, reportOf } from './junit.ts';
 
 describe('junit', () => {
   it('counts what pytest reports', () => {
@@ -10,6 +10,19 @@ describe('junit', () => {
 
   it('counts nothing in a report without suites', () => {
     expect(countsOf('')).toEqual({ passed: 0, failed: 0, skipped: 0 });
+  });
+
+  it.each([
+    [{ passed: 0, failed: 0, skipped: 0 }, true, 'no test has passed'],
+    [{ passed: 0, failed: 0, skipped: 5 }, true, 'no test has passed'],
+    [{ passed: 3, failed: 0, skipped: 1 }, false, '1 tests were skipped'],
+  ])('%j shows nothing where skipping is %s', (counts, maySkip, said) => {
+    expect(lackOf(counts, { maySkip })).toContain(said);
+  });
+
+  it('lets a suite pass that shows something', () => {
+    expect(lackOf({ passed: 3, failed: 0, skipped: 1 }, { maySkip: true })).toBeNull();
+    expect(lackOf({ passed: 3, failed: 0, skipped: 0 }, { maySkip: false })).toBeNull();
   });
 
   it('adds up and speaks as vitest does', () => {

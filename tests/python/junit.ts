@@ -28,6 +28,12 @@ export function addCounts(one: Counts, other: Counts): Counts {
   };
 }
 
+/** Why a suite that did not fail shows nothing all the same; null where it shows something. */
+export function lackOf({ passed, skipped }: Counts, { maySkip }: { readonly maySkip: boolean }): string | null {
+  if (passed === 0) return 'no test has passed: that shows nothing';
+  return skipped > 0 && !maySkip ? `${skipped} tests were skipped, though all that they need is here` : null;
+}
+
 /** As vitest reports its tests in JSON. */
 export function reportOf({ passed, failed, skipped }: Counts): Readonly<Record<string, number>> {
   return { numPassedTests: passed, numFailedTests: failed, numPendingTests: skipped, numTodoTests: 0 };
