@@ -11,7 +11,8 @@ import pytest
 from conftest import ENCODINGS, SHAPES, round_trip, same
 
 from fedml_fedfab.errors import ModelFormatError
-from fedml_fedfab.model_format import encode_model
+from fedml_fedfab.model_format import decode_model, encode_model
+from fedml_fedfab.safetensors_format import MEDIA_TYPE as SAFETENSORS
 
 torch = pytest.importorskip("torch", reason="torch is not installed in this environment")
 
@@ -71,6 +72,15 @@ def test_every_type_of_torch_comes_back_or_is_refused(name: str) -> None:
             encode_model(OrderedDict(x=value), "json")
     else:
         assert same(value, round_trip(OrderedDict(x=value), "json")["x"])
+
+
+def test_a_file_of_other_writers_is_of_the_reader_s_library() -> None:
+    from safetensors.numpy import save
+
+    data = save({"w": np.array([1.5, 2], np.float32), "v": np.array([1], np.float32)})
+    after = decode_model(data, SAFETENSORS, OrderedDict(w=np.zeros(2, np.float32)))
+    assert isinstance(after["w"], np.ndarray)
+    assert isinstance(after["v"], torch.Tensor)
 
 
 def test_quantized_tensors_are_refused() -> None:

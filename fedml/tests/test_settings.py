@@ -58,6 +58,7 @@ def test_a_bad_token_of_the_environment_is_told_of_and_not_shown() -> None:
     with pytest.raises(SettingsError, match="FEDFAB_TOKEN is no token") as caught:
         read_settings({"coordinator_url": URL}, "f", {"FEDFAB_TOKEN": "top secret"})
     assert "secret" not in str(caught.value)
+    assert read_settings({"coordinator_url": URL, "token": "t"}, "f", {"FEDFAB_TOKEN": "top secret"}).token == "t"
 
 
 def test_files_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

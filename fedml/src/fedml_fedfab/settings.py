@@ -87,7 +87,8 @@ def read_settings(section: object, source: str, environment: Mapping[str, str] |
     faults += [_unknown(key) for key in section if key not in _READERS and key not in RUN_KEYS]
     if faults:
         raise SettingsError("\n".join(f"{source}: {fault}" for fault in faults))
-    values.setdefault("token", _token_of(os.environ if environment is None else environment))
+    if "token" not in values:
+        values["token"] = _token_of(os.environ if environment is None else environment)
     types = values.pop("messages", MessageTypes())
     run = {key: section[key] for key in RUN_KEYS if key in section}
     return Settings(types=types, run_settings=run, **values)
