@@ -279,7 +279,8 @@ describeOnFabric('the ledger client on Fabric', () => {
 
   it('finds a transaction whose commit status was lost, and sends it once', { timeout: 180_000 }, async () => {
     const between = await proxy();
-    const by = await client({}, between.profilePath);
+    // However slow the machine: what is there is told at once.
+    const by = await client({ lookUpMs: 10_000 }, between.profilePath);
     const work = await uploads(by, 1);
     await work.more(2);
     let lost = 0;
@@ -299,7 +300,8 @@ describeOnFabric('the ledger client on Fabric', () => {
 
   it('finds a transaction whose submit was not answered', { timeout: 180_000 }, async () => {
     const between = await proxy();
-    const by = await client({}, between.profilePath);
+    // However slow the machine: what is there is told at once.
+    const by = await client({ lookUpMs: 10_000 }, between.profilePath);
     const work = await uploads(by, 1);
     await work.more(2);
     let lost = false;
