@@ -83,10 +83,10 @@ function prepareTools(dir: string): string {
 
 /** The environment of the demo with this FedML, and beside it pytest; its Python. */
 async function prepareFedmlPython(version: (typeof fedmlVersions)[number]): Promise<string> {
-  // The environment of `tests/fedml` does for its version, so that there is one less to make.
-  const shared = version === '0.9.6';
-  const dir = resolve(values.dir, shared ? 'fedml-test' : `fedml-${version}`);
-  const extras = shared ? ['moto[s3,server]'] : [];
+  // The environments of `tests/fedml` (its setup.ts), so that there are fewer to make.
+  const newest = version === fedmlVersions[0];
+  const dir = resolve(values.dir, newest ? 'fedml-test' : `fedml-test-${version}`);
+  const extras = newest ? ['moto[s3,server]'] : [];
   const python = await prepareFedml({
     dir,
     version,

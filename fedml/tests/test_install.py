@@ -221,7 +221,7 @@ def test_the_pythons_are_those_that_pip_is_told_of() -> None:
         check_version(SUPPORTED[0], version)
     project = (REPOSITORY / "fedml" / "pyproject.toml").read_text()
     assert f'requires-python = ">={first[0]}.{first[1]},<{last[0]}.{last[1] + 1}"' in project
-    source = (REPOSITORY / "coordinator" / "demo" / "fedml-environment.ts").read_text()
+    source = (REPOSITORY / "coordinator" / "demo" / "python.ts").read_text()
     assert f"{{ lowest: {first[1]}, highest: {last[1]} }}" in source
 
 
