@@ -33,8 +33,8 @@ export {
   initialState,
   isHolder,
   needsGlobal,
-  storedDigest,
   needsInitial,
+  storedDigest,
   thaw,
   viewRound,
   viewRun,
@@ -111,7 +111,10 @@ export function outstanding(state: RunState, at: number): readonly Effect[] {
   return [...owed, ...outstandingOf(round), ...models, ...owedBy(own), ...again(round, at)];
 }
 
-/** An answer of the ledger that comes again, by `outstanding` and the contract's own events, when nobody remembers it. */
+/**
+ * An answer of the ledger that comes again, by `outstanding` and the contract's own events, when nobody remembers it. Not
+ * InitialStored: recorded again after a round's global model, the first one would be the run's latest.
+ */
 export function isRetold({ type }: Event): boolean {
   return retold.includes(type);
 }
