@@ -66,6 +66,8 @@ function receiptOf(clientId: string): ModelReceipt {
     block: 2,
     numSamples: null,
     timestamp: '2026-01-01T00:00:00.000Z',
+    mspId: null,
+    signer: null,
   };
 }
 

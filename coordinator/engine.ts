@@ -441,12 +441,18 @@ export class Engine {
           return;
         }
         if (this.#isStopping()) return;
-        this.#options.log.warn(
-          { run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs },
-          'the ledger did not answer; trying again',
-        );
+        this.#logRetry({ run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs });
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }
+    }
+  }
+
+  #logRetry(facts: { readonly err: unknown; readonly [fact: string]: unknown }): void {
+    const { log } = this.#options;
+    if (facts.err instanceof FedfabError && facts.err.code === 'forbidden') {
+      log.error(facts, 'the contract does not let this coordinator write, see fedfab roles; trying again');
+    } else {
+      log.warn(facts, 'the ledger did not answer; trying again');
     }
   }
 
@@ -658,10 +664,11 @@ function blobsOf(state: RunState): string[] {
 /** The contract's own refusal, or null for trouble that may pass. */
 function refusalOf(error: unknown): FedfabError | null {
   if (!(error instanceof FedfabError)) return null;
-  return error.status < 500 ? error : null;
+  // Who we are is the operator's to mend, and then the round goes on.
+  return error.status < 500 && error.code !== 'forbidden' ? error : null;
 }
 
 /** What the core keeps of a receipt. */
-export function onlyReceipt({ digest, size, mediaType, txId, block }: Receipt): Receipt {
-  return { digest, size, mediaType, txId, block };
+export function onlyReceipt({ digest, size, mediaType, txId, block, mspId = null, signer = null }: Receipt): Receipt {
+  return { digest, size, mediaType, txId, block, ...(signer === null ? {} : { mspId, signer }) };
 }

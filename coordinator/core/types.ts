@@ -59,6 +59,10 @@ export interface Receipt {
   readonly txId: string;
   /** Number of the block that holds it; null where it is not known (found by a query). */
   readonly block: number | null;
+  /** Organisation of the identity that signed it, by its MSP id; not there where it is not known. */
+  readonly mspId?: string | null;
+  /** Subject of that identity's certificate. */
+  readonly signer?: string | null;
 }
 
 /** Ledger operations of a run's round boundaries. */
@@ -384,6 +388,9 @@ export interface ReceiptView {
   readonly media_type: string;
   readonly tx_id: string;
   readonly block: number | null;
+  /** Who signed it; not there where it is not known. */
+  readonly msp_id?: string | null;
+  readonly signer?: string | null;
 }
 
 /** One round as the API shows it, current or past. */
