@@ -23,7 +23,7 @@ import type { RoundState, RunState } from './core/run.ts';
 import type { Effect, Event, GlobalSource, LedgerOp, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
 import type { Entry, History, Journal } from './journal.ts';
-import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
+import type { ClientOrganisations, EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
 import { recordOfEvent } from './order-record.ts';
 
 /** What the engine needs from outside. */
@@ -466,11 +466,13 @@ export class Engine {
     switch (effect.type) {
       case 'newRound': {
         const { roundIdx, clients } = effect;
-        const { txId, block } = await ledger.newRound({ roundId, run, roundIdx, clients: clients.map(String) });
+        const organisations = this.#organisations(run);
+        const names = clients.map(String);
+        const { txId, block } = await ledger.newRound({ roundId, run, roundIdx, clients: names, organisations });
         return { type: 'RoundOpened', at: now(), roundId, txId, block };
       }
       case 'extendRound':
-        await ledger.extendRound(roundId, effect.clients.map(String));
+        await ledger.extendRound(roundId, effect.clients.map(String), this.#organisations(run));
         return { type: 'RoundExtended', at: now(), roundId, clients: effect.clients };
       case 'closeRound':
         await ledger.closeRound(roundId);
@@ -495,6 +497,11 @@ export class Engine {
         return { type: 'InitialStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
       }
     }
+  }
+
+  #organisations(run: string): ClientOrganisations {
+    const listed = this.state(run)?.config?.clientOrganizations ?? [];
+    return new Map(listed.flatMap(({ mspId, clients }) => clients.map((client) => [String(client), mspId] as const)));
   }
 
   async #updateGlobal(

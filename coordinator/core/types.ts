@@ -12,6 +12,8 @@ export interface RunConfig {
   readonly serverId: number;
   /** FedML's `client_id_list`; null: any client may take part. */
   readonly clients: readonly number[] | null;
+  /** Clients whose own organisation may put their models on the chain, too; not there where there are none. */
+  readonly clientOrganizations?: readonly { readonly mspId: string; readonly clients: readonly number[] }[];
   /** FedML's `client_num_per_round`; null: a burst is over when it has been quiet for `burstQuietMs`. */
   readonly clientsPerRound: number | null;
   /** FedML's `comm_round`; null: the run ends by S2C_FINISH or never. */

@@ -54,7 +54,7 @@ export function viewRun(state: RunState): RunView {
     server_offline: state.serverOffline,
     paused,
     // Runs of an earlier version's journal say nothing of these.
-    config: { mode: 'admit', storageUrl: null, ...config },
+    config: { mode: 'admit', storageUrl: null, clientOrganizations: [], ...config },
     ready: round === null ? [] : queued(round),
     sending: round === null ? [] : holders(round),
     send: Object.fromEntries(

@@ -272,6 +272,7 @@ function sampleRun(run: string): RunView {
       burstQuietMs: 2_000,
       mode: 'admit',
       storageUrl: null,
+      clientOrganizations: [],
     },
     ready: [],
     sending: [2],

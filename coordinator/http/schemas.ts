@@ -51,6 +51,15 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     run: text,
     serverId: { type: 'integer' },
     clients: nullable(clientList),
+    clientOrganizations: {
+      type: 'array',
+      description: 'Clients whose own organisation may put their models on the chain, too',
+      items: {
+        type: 'object',
+        properties: { mspId: text, clients: clientList },
+        required: ['mspId', 'clients'],
+      },
+    },
     clientsPerRound: nullable(count),
     rounds: nullable(count),
     leaseMs: duration,

@@ -57,6 +57,9 @@ export interface LedgerRound {
   readonly closed: boolean;
 }
 
+/** MSP ids of the organisations that may add their clients' models themselves, by client id; others may be in it. */
+export type ClientOrganisations = ReadonlyMap<string, string>;
+
 /** Bytes as they were stored. */
 export interface StoredModel {
   readonly bytes: Uint8Array;
@@ -123,9 +126,15 @@ export interface LedgerObserver {
 /** The ledger as the coordinator sees it. */
 export interface Ledger {
   /** Opens a round; the same round again is accepted and writes nothing. */
-  newRound(round: { roundId: string; run: string; roundIdx: number; clients: readonly string[] }): Promise<Commit>;
+  newRound(round: {
+    roundId: string;
+    run: string;
+    roundIdx: number;
+    clients: readonly string[];
+    organisations?: ClientOrganisations;
+  }): Promise<Commit>;
   /** Adds clients to an open round. */
-  extendRound(roundId: string, clients: readonly string[]): Promise<Commit>;
+  extendRound(roundId: string, clients: readonly string[], organisations?: ClientOrganisations): Promise<Commit>;
   /** Closes a round: no further model is accepted. */
   closeRound(roundId: string): Promise<Commit>;
   /** Stores one local model, by the transient map. `existed`: the same bytes were there already. */
