@@ -75,9 +75,13 @@ export class EmbeddedNetwork {
     const log = this.#log.child({ part: 'network' });
     const { chaincode } = this.#config.ledger;
     const ledger = await connectLedger({ profile, chaincode, log, transactions: noTransactions });
+    // Whoever stops the coordinator does not wait for a network that has just died again.
+    const stop = (): void => void ledger.close();
+    this.#closing.signal.addEventListener('abort', stop, { once: true });
     try {
       return await ask(ledger);
     } finally {
+      this.#closing.signal.removeEventListener('abort', stop);
       await ledger.close();
     }
   }
