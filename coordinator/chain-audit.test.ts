@@ -68,6 +68,8 @@ describe('what a chain holds', () => {
         tx_id: 'tx1',
         timestamp: 't',
         block: 1,
+        msp_id: null,
+        signer: null,
       },
     ]);
   });

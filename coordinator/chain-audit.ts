@@ -31,6 +31,9 @@ export interface ChainReceipt {
   readonly timestamp: string;
   /** Null where it is not known: a Fabric network was asked, not its blocks. */
   readonly block: number | null;
+  /** Who signed it; null in receipts of an earlier version of the contract. */
+  readonly msp_id: string | null;
+  readonly signer: string | null;
 }
 
 /** The whole chain in numbers and rounds. */
@@ -206,6 +209,8 @@ function receiptOf(members: Members, block: number): ChainReceipt {
     tx_id: textOrNull(members['tx_id']) ?? '',
     timestamp: textOrNull(members['timestamp']) ?? '',
     block,
+    msp_id: textOrNull(members['msp_id']),
+    signer: textOrNull(members['signer']),
   };
 }
 

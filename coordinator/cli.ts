@@ -13,6 +13,7 @@ import { configCommand } from './commands/config.ts';
 import { demoCommand } from './commands/demo.ts';
 import { inspectCommand, verifyCommand } from './commands/inspect.ts';
 import { networkCommand } from './commands/network.ts';
+import { rolesCommand } from './commands/roles.ts';
 import { serveCommand } from './commands/serve.ts';
 import { plainText } from './commands/plain-text.ts';
 import { roundsCommand, statusCommand } from './commands/status.ts';
@@ -29,6 +30,7 @@ const commands: readonly CliCommand[] = [
   roundsCommand,
   inspectCommand,
   verifyCommand,
+  rolesCommand,
   configCommand,
   tokenCommand,
   mqttUserCommand,

@@ -58,6 +58,23 @@ const admissionProperties = {
   },
 } as const;
 
+const clientOrganizationSchema = {
+  type: 'object',
+  additionalProperties: false,
+  required: ['msp_id', 'clients'],
+  description: 'One organisation of the channel with its clients.',
+  properties: {
+    msp_id: { type: 'string', minLength: 1, maxLength: 128, description: 'Its MSP id.' },
+    clients: {
+      type: 'array',
+      items: { ...nodeId, description: 'A client id.' },
+      uniqueItems: true,
+      minItems: 1,
+      description: 'Ids of its clients.',
+    },
+  },
+} as const;
+
 /** Settings of one run; those of `admission` may be repeated here to differ for this run. */
 export const runSchema = {
   type: 'object',
@@ -81,6 +98,13 @@ export const runSchema = {
       minItems: 1,
       default: null,
       description: "FedML's client_id_list; null: any client may take part.",
+    },
+    client_organizations: {
+      type: 'array',
+      items: clientOrganizationSchema,
+      default: [],
+      description:
+        'Clients whose own organisation may put their models on the chain, beside the coordinator; [{msp_id: Org2MSP, clients: [3, 4]}].',
     },
     client_num_per_round: {
       type: ['integer', 'null'],

@@ -215,6 +215,25 @@ fedfab_args: {quorum: 1, deadline_s: 60, coordinator_url: 'http://c:1', token: t
     ]);
   });
 
+  test("a run's clients of other organisations, each once and of the run", () => {
+    const run = (list: object): object => ({ run_id: 'r', client_ids: [1, 2, 3], client_organizations: list });
+    const { admission } = load({});
+    const good = [{ msp_id: 'Org2MSP', clients: [2, 3] }];
+    expect(runConfigOf(run(good), admission).clientOrganizations).toEqual([{ mspId: 'Org2MSP', clients: [2, 3] }]);
+    // What an earlier version journalled is the same run.
+    expect(runConfigOf(run([]), admission)).not.toHaveProperty('clientOrganizations');
+    const bad = [
+      { msp_id: 'Org1MSP', clients: [1, 9] },
+      { msp_id: 'Org2MSP', clients: [1] },
+    ];
+    expect(() => runConfigOf(run(bad), admission)).toThrow(/client 1 more than once[^]*client 9, expected clients of/);
+    expect(() => runConfigOf(run([{ clients: [] }]), admission)).toThrow(/msp_id[^]*clients/);
+    // FedML's own configuration is as it was: what is ours stands in a section that FedML passes over.
+    const fedml = { common_args: { run_id: 'r' }, train_args: { client_id_list: '[1, 2, 3]' } };
+    const own = { fedfab_args: { client_organizations: good } };
+    expect(runConfigOf({ ...fedml, ...own }, admission).clientOrganizations).toHaveLength(1);
+  });
+
   test.each([
     ['http://storage.example.com:9000', { storage_url: 'http://storage.example.com:9000' }],
     ['storage.example.com', {}],

@@ -312,6 +312,7 @@ function finish(config: Config): Config {
 
 function runOf(run: RunSettings, admission: AdmissionDefaults): RunConfig {
   const own = { ...admission, ...run };
+  const organizations = (run.client_organizations ?? []).map(({ msp_id: mspId, clients }) => ({ mspId, clients }));
   return {
     run: String(run.run_id),
     serverId: run.server_id ?? 0,
@@ -325,6 +326,8 @@ function runOf(run: RunSettings, admission: AdmissionDefaults): RunConfig {
     burstQuietMs: own.burst_quiet_ms,
     mode: own.mode,
     storageUrl: run.storage_url ?? null,
+    // Not there where there are none: a run that an earlier version journalled is the same run.
+    ...(organizations.length === 0 ? {} : { clientOrganizations: organizations }),
   };
 }
 
@@ -393,7 +396,7 @@ function confusedRuns(runs: readonly RunConfig[]): Fault[] {
 }
 
 function runContradictions(run: RunConfig, prefix: string, source: string): Fault[] {
-  return [...tooManyPerRound(run), ...uselessQuorum(run)].map((fault) => ({
+  return [...tooManyPerRound(run), ...uselessQuorum(run), ...unclearOrganizations(run)].map((fault) => ({
     ...fault,
     path: `${prefix}${fault.path}`,
     source,
@@ -407,6 +410,27 @@ function tooManyPerRound({ clients, clientsPerRound }: RunConfig): Omit<Fault, '
   const expected = `at most ${clients.length}, the length of client_ids`;
   const remedy = 'Lower it, or list all clients.';
   return [{ path: 'client_num_per_round', got: String(clientsPerRound), expected, remedy }];
+}
+
+function unclearOrganizations({ clients, clientOrganizations = [] }: RunConfig): Omit<Fault, 'source'>[] {
+  const path = 'client_organizations';
+  const listed = clientOrganizations.flatMap((organization) => organization.clients);
+  const twice = [...new Set(listed.filter((client, index) => listed.indexOf(client) !== index))];
+  const foreign = clients === null ? [] : [...new Set(listed.filter((client) => !clients.includes(client)))];
+  return [
+    ...twice.map((client) => ({
+      path,
+      got: `client ${client} more than once`,
+      expected: 'one organisation for each client',
+      remedy: 'Remove it from all others.',
+    })),
+    ...foreign.map((client) => ({
+      path,
+      got: `client ${client}`,
+      expected: 'clients of client_ids',
+      remedy: 'Remove it, or add it to client_ids.',
+    })),
+  ];
 }
 
 function uselessQuorum({ clients, clientsPerRound, quorum, deadlineMs }: RunConfig): Omit<Fault, 'source'>[] {

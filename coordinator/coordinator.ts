@@ -14,6 +14,7 @@ import type { Journal } from './journal.ts';
 import type { GatewayChoice, GlobalReceipt, Ledger, LedgerTip, ModelReceipt, StoredModel } from './ledger/port.ts';
 import { giveOrder } from './orders.ts';
 import type { AskedOrder } from './orders.ts';
+import type { RoleCheck } from './role-check.ts';
 import type { Coordinator, FeedItem, Health, Received, ServiceState, UploadRight } from './service.ts';
 import { grantOfToken } from './tokens.ts';
 
@@ -22,6 +23,7 @@ export interface CoordinatorOptions {
   readonly engine: Engine;
   readonly journal: Journal;
   readonly ledger: Ledger;
+  readonly role: Pick<RoleCheck, 'health'>;
   /** Defaults of a run's admission: what `runConfigOf` fills in. */
   readonly defaults: Parameters<typeof runConfigOf>[1];
   readonly log: Logger;
@@ -62,10 +64,11 @@ class LedgeredCoordinator implements Coordinator {
   async health(): Promise<Health> {
     const { ledger, broker } = this.#options;
     const gateways = await ledger.health();
+    const role = this.#options.role.health();
     const journal = this.#journalHealth();
     const connected = broker();
-    const ok = this.state === 'RUNNING' && connected.connected && journal.ok && gateways.some(({ up }) => up);
-    return { ok, state: this.state, broker: connected, gateways, journal };
+    const parts = connected.connected && journal.ok && role.ok && gateways.some(({ up }) => up);
+    return { ok: this.state === 'RUNNING' && parts, state: this.state, broker: connected, gateways, journal, role };
   }
 
   #journalHealth(): Health['journal'] {

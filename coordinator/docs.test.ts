@@ -87,6 +87,7 @@ async function allMetrics(): Promise<ReadonlyMap<string, string>> {
     broker: { url: '', connected: true, error: null },
     gateways: [],
     journal: { ok: true, error: null },
+    role: { ok: true, error: null },
   };
   const sources = { runs: () => [], problems: () => new Map<string, number>(), health: () => Promise.resolve(health) };
   const text = await newMetrics('1.2.3').text(sources);

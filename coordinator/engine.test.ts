@@ -66,6 +66,8 @@ function receiptOf(clientId: string): ModelReceipt {
     block: 2,
     numSamples: null,
     timestamp: '2026-01-01T00:00:00.000Z',
+    mspId: null,
+    signer: null,
   };
 }
 
@@ -186,6 +188,35 @@ test('a ledger that is away is asked again until it answers', async () => {
   };
   await openRound(newEngine({ ledger: fakeLedger({ newRound }) }));
   expect(calls).toBe(2);
+});
+
+test('a coordinator without the role tries until it has it, and says so; a refusal by role is no refusal for good', async () => {
+  let calls = 0;
+  const newRound = vi.fn(() => {
+    calls += 1;
+    if (calls < 2) return Promise.reject(new FedfabError('forbidden', 'Only a coordinator may open rounds'));
+    return Promise.resolve({ txId: 'tx', block: 1 });
+  });
+  await openRound(newEngine({ ledger: fakeLedger({ newRound }) }));
+  expect(calls).toBe(2);
+  expect(journal.steps(0, 100).map(({ step }) => step.step)).not.toContain('ledger-refused');
+});
+
+test("rounds are opened with the clients' organisations that the run names", async () => {
+  const newRound = vi.fn(() => Promise.resolve({ txId: 'tx', block: 1 }));
+  const engine = newEngine({ ledger: fakeLedger({ newRound }) });
+  const clientOrganizations = [{ mspId: 'Org2MSP', clients: [2, 3] }];
+  await Promise.all([
+    engine.dispatch('a', { type: 'RunDefined', at: now, config: { ...config, clientOrganizations } }),
+    engine.dispatch('a', init(1)),
+    engine.dispatch('a', init(2)),
+  ]);
+  await vi.waitFor(() => expect(newRound).toHaveBeenCalledOnce());
+  const organisations = new Map([
+    ['2', 'Org2MSP'],
+    ['3', 'Org2MSP'],
+  ]);
+  expect(newRound).toHaveBeenCalledWith(expect.objectContaining({ clients: ['1', '2'], organisations }));
 });
 
 test('a refusal of the contract is told to the core and not repeated', async () => {

@@ -23,7 +23,7 @@ import type { RoundState, RunState } from './core/run.ts';
 import type { Effect, Event, GlobalSource, LedgerOp, Receipt, RoundView, RunConfig, Step } from './core/types.ts';
 import { FedfabError } from './errors.ts';
 import type { Entry, History, Journal } from './journal.ts';
-import type { EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
+import type { ClientOrganisations, EventCheckpoint, GlobalReceipt, Ledger, LedgerEvent } from './ledger/port.ts';
 import { recordOfEvent } from './order-record.ts';
 
 /** What the engine needs from outside. */
@@ -441,12 +441,18 @@ export class Engine {
           return;
         }
         if (this.#isStopping()) return;
-        this.#options.log.warn(
-          { run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs },
-          'the ledger did not answer; trying again',
-        );
+        this.#logRetry({ run, round_id: effect.roundId, op: effect.type, err: error, retry_ms: pauseMs });
         await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
       }
+    }
+  }
+
+  #logRetry(facts: { readonly err: unknown; readonly [fact: string]: unknown }): void {
+    const { log } = this.#options;
+    if (facts.err instanceof FedfabError && facts.err.code === 'forbidden') {
+      log.error(facts, 'the contract does not let this coordinator write, see fedfab roles; trying again');
+    } else {
+      log.warn(facts, 'the ledger did not answer; trying again');
     }
   }
 
@@ -460,11 +466,13 @@ export class Engine {
     switch (effect.type) {
       case 'newRound': {
         const { roundIdx, clients } = effect;
-        const { txId, block } = await ledger.newRound({ roundId, run, roundIdx, clients: clients.map(String) });
+        const organisations = this.#organisations(run);
+        const names = clients.map(String);
+        const { txId, block } = await ledger.newRound({ roundId, run, roundIdx, clients: names, organisations });
         return { type: 'RoundOpened', at: now(), roundId, txId, block };
       }
       case 'extendRound':
-        await ledger.extendRound(roundId, effect.clients.map(String));
+        await ledger.extendRound(roundId, effect.clients.map(String), this.#organisations(run));
         return { type: 'RoundExtended', at: now(), roundId, clients: effect.clients };
       case 'closeRound':
         await ledger.closeRound(roundId);
@@ -489,6 +497,11 @@ export class Engine {
         return { type: 'InitialStored', at: now(), roundId, receipt: onlyReceipt(receipt) };
       }
     }
+  }
+
+  #organisations(run: string): ClientOrganisations {
+    const listed = this.state(run)?.config?.clientOrganizations ?? [];
+    return new Map(listed.flatMap(({ mspId, clients }) => clients.map((client) => [String(client), mspId] as const)));
   }
 
   async #updateGlobal(
@@ -658,10 +671,11 @@ function blobsOf(state: RunState): string[] {
 /** The contract's own refusal, or null for trouble that may pass. */
 function refusalOf(error: unknown): FedfabError | null {
   if (!(error instanceof FedfabError)) return null;
-  return error.status < 500 ? error : null;
+  // Who we are is the operator's to mend, and then the round goes on.
+  return error.status < 500 && error.code !== 'forbidden' ? error : null;
 }
 
 /** What the core keeps of a receipt. */
-export function onlyReceipt({ digest, size, mediaType, txId, block }: Receipt): Receipt {
-  return { digest, size, mediaType, txId, block };
+export function onlyReceipt({ digest, size, mediaType, txId, block, mspId = null, signer = null }: Receipt): Receipt {
+  return { digest, size, mediaType, txId, block, ...(signer === null ? {} : { mspId, signer }) };
 }

@@ -9,6 +9,7 @@ export const errorCatalogue = {
   bad_config: { status: 400, title: 'The configuration is not valid' },
   bad_token: { status: 401, title: 'The token is missing, wrong, used or expired' },
   no_right: { status: 403, title: 'This token does not give the right to that' },
+  forbidden: { status: 403, title: 'The contract does not let this identity do that' },
   forbidden_origin: { status: 403, title: 'The request comes from a foreign page or for a foreign host' },
   not_found: { status: 404, title: 'There is nothing here' },
   unknown_run: { status: 404, title: 'This run is not known' },

@@ -35,6 +35,7 @@ import { MessageProblems } from './message-problems.ts';
 import { newMetrics } from './metrics.ts';
 import { connectMqtt } from './mqtt.ts';
 import { openAccess } from './http/security.ts';
+import { RoleCheck } from './role-check.ts';
 import type { AccessOptions } from './http/security.ts';
 import type { ServiceState } from './service.ts';
 import { digestOf } from './storage.ts';
@@ -107,6 +108,7 @@ class Starting {
       observer: metrics.ledger,
     });
     this.#started('ledger', () => ledger.close());
+    const role = new RoleCheck({ ledger, log: this.#log, now: Date.now });
     const problems = new MessageProblems(this.#log);
     const broker = await this.#broker(config, problems);
 
@@ -150,6 +152,7 @@ class Starting {
       engine,
       journal,
       ledger,
+      role,
       defaults,
       log: this.#log,
       now: Date.now,
@@ -229,6 +232,8 @@ class Starting {
     // A place in one chain says nothing of another: a coordinator that changes its network begins anew there.
     void engine.follow(journal.checkpoint(`contract events of ${ledgerProfile}`));
     await mqtt.start(this.#signal ?? new AbortController().signal);
+    // Only the log is to tell of it: a coordinator without the role waits for it, as it waits for a ledger.
+    void role.refresh();
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');

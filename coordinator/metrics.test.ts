@@ -14,6 +14,7 @@ const well: Health = {
     { peer: 'peer1', mspId: 'Org1MSP', endpoint: 'b', up: false, error: 'gone' },
   ],
   journal: { ok: true, error: null },
+  role: { ok: true, error: null },
 };
 const nothing: MetricSources = { runs: () => [], problems: () => new Map(), health: () => Promise.resolve(well) };
 const round = { run: 'a', at: 0, round_id: 'r', round_idx: 0 };

@@ -23,6 +23,8 @@ export interface Health {
   readonly broker: { readonly url: string; readonly connected: boolean; readonly error: string | null };
   readonly gateways: readonly GatewayHealth[];
   readonly journal: { readonly ok: boolean; readonly error: string | null };
+  /** Whether the contract lets this coordinator write. */
+  readonly role: { readonly ok: boolean; readonly error: string | null };
 }
 
 /** One protocol step with its place in the feed. Ids grow, without gaps that matter. */

@@ -6,7 +6,8 @@ import { pino } from 'pino';
 import type { ChainReceipt, ChainRound } from '../chain-audit.ts';
 import { FedfabError } from '../errors.ts';
 import { connectLedger } from '../ledger/gateway.ts';
-import type { GlobalReceipt, Ledger, ModelReceipt, TransactionLog } from '../ledger/port.ts';
+import { noTransactions } from '../ledger/no-transactions.ts';
+import type { GlobalReceipt, Ledger, ModelReceipt } from '../ledger/port.ts';
 import { readProfile } from '../ledger/profile.ts';
 import { textOption, type Options } from './command.ts';
 
@@ -16,9 +17,6 @@ export interface Verdict {
   readonly checked: string;
   readonly bad: string | null;
 }
-
-/** Nothing is submitted here, so there is nothing to write down. */
-const noTransactions: TransactionLog = { begin: () => undefined, settle: () => undefined, pending: () => [] };
 
 const roundsPerPage = '100';
 
@@ -126,5 +124,7 @@ function receiptOf(receipt: ModelReceipt | GlobalReceipt, of: string): ChainRece
     tx_id: receipt.txId,
     timestamp: receipt.timestamp,
     block: receipt.block,
+    msp_id: receipt.mspId,
+    signer: receipt.signer,
   };
 }

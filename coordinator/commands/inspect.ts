@@ -138,12 +138,13 @@ export function receiptsText(round: ChainRound): string {
     receipt.tx_id.slice(0, 16),
     receipt.block ?? '-',
     receipt.timestamp,
+    receipt.signer === null ? '-' : `${receipt.signer} of ${receipt.msp_id ?? '?'}`,
   ];
   const rows = [
     ...round.receipts.map((receipt) => line(receipt, `client ${receipt.of}`)),
     ...(round.global === null ? [] : [line(round.global, 'global')]),
   ];
-  const heads = ['MODEL OF', 'BYTES', 'SAMPLES', 'TYPE', 'DIGEST', 'TRANSACTION', 'BLOCK', 'TIME'];
+  const heads = ['MODEL OF', 'BYTES', 'SAMPLES', 'TYPE', 'DIGEST', 'TRANSACTION', 'BLOCK', 'TIME', 'SIGNED BY'];
   return [
     plainLine(`round ${round.round_id}, number ${round.round_idx ?? '-'} of run ${round.run ?? '-'}`),
     textTable(heads, rows),

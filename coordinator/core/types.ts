@@ -12,6 +12,8 @@ export interface RunConfig {
   readonly serverId: number;
   /** FedML's `client_id_list`; null: any client may take part. */
   readonly clients: readonly number[] | null;
+  /** Clients whose own organisation may put their models on the chain, too; not there where there are none. */
+  readonly clientOrganizations?: readonly { readonly mspId: string; readonly clients: readonly number[] }[];
   /** FedML's `client_num_per_round`; null: a burst is over when it has been quiet for `burstQuietMs`. */
   readonly clientsPerRound: number | null;
   /** FedML's `comm_round`; null: the run ends by S2C_FINISH or never. */
@@ -59,6 +61,10 @@ export interface Receipt {
   readonly txId: string;
   /** Number of the block that holds it; null where it is not known (found by a query). */
   readonly block: number | null;
+  /** Organisation of the identity that signed it, by its MSP id; not there where it is not known. */
+  readonly mspId?: string | null;
+  /** Subject of that identity's certificate. */
+  readonly signer?: string | null;
 }
 
 /** Ledger operations of a run's round boundaries. */
@@ -384,6 +390,9 @@ export interface ReceiptView {
   readonly media_type: string;
   readonly tx_id: string;
   readonly block: number | null;
+  /** Who signed it; not there where it is not known. */
+  readonly msp_id?: string | null;
+  readonly signer?: string | null;
 }
 
 /** One round as the API shows it, current or past. */

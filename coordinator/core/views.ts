@@ -54,7 +54,7 @@ export function viewRun(state: RunState): RunView {
     server_offline: state.serverOffline,
     paused,
     // Runs of an earlier version's journal say nothing of these.
-    config: { mode: 'admit', storageUrl: null, ...config },
+    config: { mode: 'admit', storageUrl: null, clientOrganizations: [], ...config },
     ready: round === null ? [] : queued(round),
     sending: round === null ? [] : holders(round),
     send: Object.fromEntries(
@@ -108,6 +108,7 @@ function viewClient(state: RunState, client: number, record: ClientRecord, place
 
 function viewReceipt(receipt: Receipt | null): ReceiptView | null {
   if (receipt === null) return null;
-  const { digest, size, mediaType, txId, block } = receipt;
-  return { digest, size, media_type: mediaType, tx_id: txId, block };
+  const { digest, size, mediaType, txId, block, mspId = null, signer = null } = receipt;
+  const signed = signer === null ? {} : { msp_id: mspId, signer };
+  return { digest, size, media_type: mediaType, tx_id: txId, block, ...signed };
 }

@@ -45,6 +45,7 @@ export class FakeCoordinator implements Coordinator {
         { peer: 'peer0.org1.fedfab.com', mspId: 'Org1MSP', endpoint: '127.0.0.1:8051', up: true, error: null },
       ],
       journal: { ok: this.healthy, error: this.healthy ? null : 'disk full' },
+      role: { ok: true, error: null },
     });
   }
 
@@ -205,12 +206,14 @@ function sampleReceipt(clientId: string, bytes: Uint8Array): ModelReceipt {
     block: 5,
     numSamples: null,
     timestamp: '2024-05-01T10:00:00.000Z',
+    mspId: 'Org1MSP',
+    signer: '/OU=client/CN=coordinator',
   };
 }
 
 function sampleGlobal(bytes: Uint8Array): GlobalReceipt {
-  const { digest, size, mediaType, txId, block, timestamp } = sampleReceipt('0', bytes);
-  const receipt = { digest, size, mediaType, txId, block, timestamp };
+  const { digest, size, mediaType, txId, block, timestamp, mspId, signer } = sampleReceipt('0', bytes);
+  const receipt = { digest, size, mediaType, txId, block, timestamp, mspId, signer };
   return { ...receipt, serverId: '0', run: 'a1', roundId: '0123', roundIdx: 4 };
 }
 
@@ -269,6 +272,7 @@ function sampleRun(run: string): RunView {
       burstQuietMs: 2_000,
       mode: 'admit',
       storageUrl: null,
+      clientOrganizations: [],
     },
     ready: [],
     sending: [2],

@@ -158,6 +158,8 @@ describe('upload', () => {
       block: 5,
       num_samples: 60,
       timestamp: '2024-05-01T10:00:00.000Z',
+      msp_id: 'Org1MSP',
+      signer: '/OU=client/CN=coordinator',
     });
     expect(called('authorizeUpload')).toEqual([[{ run: 'a1', roundId: 'current', client: 7, token: 'abc.DEF_1-2' }]]);
     const mediaType = 'application/x-npy; v="1"';

@@ -27,6 +27,11 @@ const block: Schema = { type: ['integer', 'null'], description: 'Null where the 
 
 const receiptFields = { digest: sha256, size, media_type: text, tx_id: text, block };
 
+const signedFields = {
+  msp_id: nullable({ type: 'string', description: 'MSP id of the organisation whose identity signed' }),
+  signer: nullable({ type: 'string', description: 'Subject of its certificate' }),
+};
+
 /** Schemas by name, for `components.schemas`. */
 export const componentSchemas: Readonly<Record<string, Schema>> = {
   Problem: {
@@ -46,6 +51,15 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     run: text,
     serverId: { type: 'integer' },
     clients: nullable(clientList),
+    clientOrganizations: {
+      type: 'array',
+      description: 'Clients whose own organisation may put their models on the chain, too',
+      items: {
+        type: 'object',
+        properties: { mspId: text, clients: clientList },
+        required: ['mspId', 'clients'],
+      },
+    },
     clientsPerRound: nullable(count),
     rounds: nullable(count),
     leaseMs: duration,
@@ -56,7 +70,7 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     mode: { type: 'string', enum: ['admit', 'observe'] },
     storageUrl: nullable(text),
   }),
-  ReceiptView: view<ReceiptView>(receiptFields),
+  ReceiptView: { ...view<ReceiptView>({ ...receiptFields, ...signedFields }), required: Object.keys(receiptFields) },
   ClientView: view<ClientView>({
     client,
     phase: { type: 'string', enum: ['training', 'ready', 'sending', 'sent'] },
@@ -114,6 +128,7 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     client_id: { type: 'string', description: "The client's name on the chain" },
     num_samples: nullable(count),
     timestamp: instant,
+    ...signedFields,
   }),
   GlobalReceipt: view<GlobalReceiptWire>({
     ...receiptFields,
@@ -122,6 +137,7 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     round_id: nullable(text),
     round_idx: nullable(count),
     timestamp: instant,
+    ...signedFields,
   }),
   Received: view<Received>({
     round_id: text,
@@ -142,6 +158,12 @@ export const componentSchemas: Readonly<Record<string, Schema>> = {
     },
     gateways: { type: 'array', items: schemaRef('GatewayHealth') },
     journal: { type: 'object', properties: { ok: flag, error: nullable(text) }, required: ['ok', 'error'] },
+    role: {
+      type: 'object',
+      description: 'Whether the contract lets this coordinator write',
+      properties: { ok: flag, error: nullable(text) },
+      required: ['ok', 'error'],
+    },
   }),
   LedgerTip: view<LedgerTipWire>({
     peer: { type: 'string', description: 'Who says so' },

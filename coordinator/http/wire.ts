@@ -2,8 +2,14 @@
 import type { ReceiptView } from '../core/types.ts';
 import type { GlobalReceipt, ModelReceipt } from '../ledger/port.ts';
 
+/** Who signed; null in receipts of an earlier version of the contract. */
+interface SignedWire {
+  readonly msp_id: string | null;
+  readonly signer: string | null;
+}
+
 /** A local model's receipt. */
-export interface ModelReceiptWire extends ReceiptView {
+export interface ModelReceiptWire extends Omit<ReceiptView, keyof SignedWire>, SignedWire {
   readonly round_id: string;
   readonly client_id: string;
   readonly num_samples: number | null;
@@ -11,7 +17,7 @@ export interface ModelReceiptWire extends ReceiptView {
 }
 
 /** A global model's receipt. */
-export interface GlobalReceiptWire extends ReceiptView {
+export interface GlobalReceiptWire extends Omit<ReceiptView, keyof SignedWire>, SignedWire {
   readonly server_id: string;
   readonly run: string | null;
   readonly round_id: string | null;
@@ -27,6 +33,7 @@ export function modelReceiptWire(receipt: ModelReceipt): ModelReceiptWire {
     ...receiptWire(receipt),
     num_samples: receipt.numSamples,
     timestamp: receipt.timestamp,
+    ...signedWire(receipt),
   };
 }
 
@@ -39,7 +46,12 @@ export function globalReceiptWire(receipt: GlobalReceipt): GlobalReceiptWire {
     round_idx: receipt.roundIdx,
     ...receiptWire(receipt),
     timestamp: receipt.timestamp,
+    ...signedWire(receipt),
   };
+}
+
+function signedWire({ mspId, signer }: ModelReceipt | GlobalReceipt): SignedWire {
+  return { msp_id: mspId, signer };
 }
 
 function receiptWire(receipt: ModelReceipt | GlobalReceipt): ReceiptView {

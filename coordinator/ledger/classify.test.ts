@@ -13,6 +13,7 @@ const rows: readonly Row[] = [
   ['endorse', status.ABORTED, refusal, 'never', 'model_conflict', 'nobody'],
   ['evaluate', status.UNKNOWN, refusal, 'never', 'model_conflict', 'nobody'],
   ['endorse', status.ABORTED, 'FEDFAB {"code":"new_one","message":"m"}', 'never', 'contract_refused', 'nobody'],
+  ['endorse', status.ABORTED, 'FEDFAB {"code":"forbidden","message":"Only x may"}', 'never', 'forbidden', 'nobody'],
   ['endorse', status.ABORTED, 'chaincode response 500, no such function', 'never', 'contract_refused', 'nobody'],
   ['endorse', status.ABORTED, 'FEDFAB {"code": broken', 'newTransaction', 'ledger_unavailable', 'behind'],
   ['endorse', status.ABORTED, 'chaincode stream terminated', 'newTransaction', 'ledger_unavailable', 'behind'],

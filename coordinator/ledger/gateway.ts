@@ -12,6 +12,7 @@ import { Peers } from './peers.ts';
 import type { PeerGroup } from './peers.ts';
 import type {
   Admission,
+  ClientOrganisations,
   Commit,
   EventCheckpoint,
   GatewayChoice,
@@ -110,19 +111,20 @@ class GatewayLedger implements Ledger {
     run: string;
     roundIdx: number;
     clients: readonly string[];
+    organisations?: ClientOrganisations;
   }): Promise<Commit> {
-    const { roundId, run, roundIdx, clients } = round;
+    const { roundId, run, roundIdx, clients, organisations } = round;
     const outcome = await this.#submit({
       fn: 'NewRound',
-      args: [roundId, String(clients.length), run, String(roundIdx), JSON.stringify(clients)],
+      args: [roundId, String(clients.length), run, String(roundIdx), clientsArgument(clients, organisations)],
       about: `round ${roundId}`,
       doneBefore: unlessOwn((result) => parseRound(result).txId),
     });
     return this.#commitOf(outcome);
   }
 
-  async extendRound(roundId: string, clients: readonly string[]): Promise<Commit> {
-    const args = [roundId, JSON.stringify(clients)];
+  async extendRound(roundId: string, clients: readonly string[], organisations?: ClientOrganisations): Promise<Commit> {
+    const args = [roundId, clientsArgument(clients, organisations)];
     const outcome = await this.#submit({ fn: 'ExtendRound', args, about: `round ${roundId}`, doneBefore: never });
     return this.#commitOf(outcome);
   }
@@ -324,6 +326,16 @@ const noModel: readonly ErrorCode[] = ['unknown_round', 'unknown_client', 'unkno
 /** As the contract takes it (chaincode/arguments.ts, `admissionOf`). */
 function admissionJson({ grant, readyAt, admittedAt }: Admission): string {
   return JSON.stringify({ grant, ready_at: readyAt, admitted_at: admittedAt });
+}
+
+/** The argument Clients: ids, and for those whose organisation may add their models that beside. */
+function clientsArgument(clients: readonly string[], organisations: ClientOrganisations = new Map()): string {
+  return JSON.stringify(
+    clients.map((client) => {
+      const mspId = organisations.get(client);
+      return mspId === undefined ? client : { client_id: client, msp_id: mspId };
+    }),
+  );
 }
 
 /** For functions whose result does not tell whether they write. */

@@ -120,6 +120,31 @@ test('the whole port, once', async () => {
   );
 });
 
+test('a client’s organisation is on the chain with its round, and may add its model where the coordinator may not', async () => {
+  const ledger = await newLedger();
+  const organisations = new Map([['2', 'Org2MSP']]);
+  const roundId = '0-150';
+  const org2 = { org: 2, peer: 0 };
+  await ledger.newRound({ roundId, ...opened, organisations });
+  await ledger.extendRound(roundId, ['3'], new Map([['3', 'Org2MSP']]));
+  expect(JSON.parse(await ledger.query('QueryRound', [roundId]))).toMatchObject({
+    clients: ['1', '2', '3'],
+    organisations: { 2: 'Org2MSP', 3: 'Org2MSP' },
+  });
+  // No roles are set on this network, so that there is no coordinator.
+  const model = { roundId, bytes: Buffer.from('x'), mediaType: binary };
+  await expect(ledger.addModel({ ...model, clientId: '2' })).rejects.toMatchObject({
+    code: 'forbidden',
+    message: expect.stringMatching(/^Only Org2MSP or a coordinator, and no roles are set/) as string,
+  });
+  await ledger.invoke('AddModel', [roundId, '2', 'x'], org2);
+  await ledger.addModel({ ...model, clientId: '1' });
+  expect((await ledger.receipts(roundId)).map(({ clientId, mspId, signer }) => [clientId, mspId, signer])).toEqual([
+    ['1', 'Org1MSP', '/OU=client/CN=coordinator@org1.fedfab.com'],
+    ['2', 'Org2MSP', '/OU=client/CN=coordinator@org2.fedfab.com'],
+  ]);
+});
+
 test('the diary’s door, by every gateway', async () => {
   const ledger = await newLedger();
   const org2 = { org: 2, peer: 0 };

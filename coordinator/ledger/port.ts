@@ -2,7 +2,7 @@
  * What the coordinator asks of a ledger, in its own words. One implementation: `gateway.ts`, on Fabric's Gateway
  * protocol. Every method rejects with a `FedfabError`: `ledger_unavailable`, `fate_unknown`, or the contract's own
  * refusal (`unknown_round`, `unknown_client`, `round_closed`, `round_conflict`, `model_conflict`, `unknown_model`,
- * `too_large`, `bad_request`, `contract_refused`), or `internal` when the chain's answer is not as agreed.
+ * `forbidden`, `too_large`, `bad_request`, `contract_refused`), or `internal` when the chain's answer is not as agreed.
  */
 import type { Receipt } from '../core/types.ts';
 
@@ -13,8 +13,16 @@ export interface Commit {
   readonly block: number | null;
 }
 
+/** Who signed a transaction. Null in receipts of an earlier version of the contract. */
+export interface Signed {
+  /** MSP id of the identity's organisation. */
+  readonly mspId: string | null;
+  /** Subject of its certificate, `/OU=client/CN=coordinator`. */
+  readonly signer: string | null;
+}
+
 /** A local model's receipt, with what the chain says beside it. */
-export interface ModelReceipt extends Receipt {
+export interface ModelReceipt extends Omit<Receipt, keyof Signed>, Signed {
   readonly roundId: string;
   readonly clientId: string;
   readonly numSamples: number | null;
@@ -23,7 +31,7 @@ export interface ModelReceipt extends Receipt {
 }
 
 /** A global model's receipt. `roundId` is null for what a run began with, `run` as well for the diary's form. */
-export interface GlobalReceipt extends Receipt {
+export interface GlobalReceipt extends Omit<Receipt, keyof Signed>, Signed {
   readonly serverId: string;
   readonly run: string | null;
   readonly roundId: string | null;
@@ -48,6 +56,9 @@ export interface LedgerRound {
   readonly clients: readonly string[] | null;
   readonly closed: boolean;
 }
+
+/** MSP ids of the organisations that may add their clients' models themselves, by client id; others may be in it. */
+export type ClientOrganisations = ReadonlyMap<string, string>;
 
 /** Bytes as they were stored. */
 export interface StoredModel {
@@ -115,9 +126,15 @@ export interface LedgerObserver {
 /** The ledger as the coordinator sees it. */
 export interface Ledger {
   /** Opens a round; the same round again is accepted and writes nothing. */
-  newRound(round: { roundId: string; run: string; roundIdx: number; clients: readonly string[] }): Promise<Commit>;
+  newRound(round: {
+    roundId: string;
+    run: string;
+    roundIdx: number;
+    clients: readonly string[];
+    organisations?: ClientOrganisations;
+  }): Promise<Commit>;
   /** Adds clients to an open round. */
-  extendRound(roundId: string, clients: readonly string[]): Promise<Commit>;
+  extendRound(roundId: string, clients: readonly string[], organisations?: ClientOrganisations): Promise<Commit>;
   /** Closes a round: no further model is accepted. */
   closeRound(roundId: string): Promise<Commit>;
   /** Stores one local model, by the transient map. `existed`: the same bytes were there already. */

@@ -102,7 +102,7 @@ function globalReceiptOf(members: Members): GlobalReceipt {
 function receiptOf(
   what: string,
   members: Members,
-): Pick<ModelReceipt, 'digest' | 'size' | 'mediaType' | 'txId' | 'block' | 'timestamp'> {
+): Pick<ModelReceipt, 'digest' | 'size' | 'mediaType' | 'txId' | 'block' | 'timestamp' | 'mspId' | 'signer'> {
   return {
     digest: text(what, members, 'digest'),
     size: integer(what, members, 'size'),
@@ -110,6 +110,8 @@ function receiptOf(
     txId: text(what, members, 'tx_id'),
     block: null,
     timestamp: text(what, members, 'timestamp'),
+    mspId: textOrNull(what, members, 'msp_id'),
+    signer: textOrNull(what, members, 'signer'),
   };
 }
 

@@ -44,6 +44,7 @@ function factsOf(receipt: ReceiptView, round: RoundView): HTMLElement {
     ['Digest (SHA-256)', receipt.digest, true],
     ['Transaction', receipt.tx_id, true],
     ['Block', blockWords(receipt)],
+    ['Signed by', signerWords(receipt), true],
     ['Size', `${bytes(receipt.size)} (${receipt.size} bytes)`],
     ['Media type', receipt.media_type === '' ? 'not told' : receipt.media_type],
     ['RoundID', round.round_id, true],
@@ -57,6 +58,10 @@ function factsOf(receipt: ReceiptView, round: RoundView): HTMLElement {
 
 function blockWords({ block }: ReceiptView): string {
   return block === null ? 'not told by the ledger' : String(block);
+}
+
+function signerWords({ msp_id: mspId = null, signer = null }: ReceiptView): string {
+  return signer === null ? 'not told by the ledger' : `${signer} of ${mspId ?? '?'}`;
 }
 
 function modelLink(run: string, round: RoundView, { client }: ClientView): HTMLElement {
@@ -90,7 +95,7 @@ function globalPart(round: RoundView): HTMLElement[] {
 }
 
 function localTable(run: string, round: RoundView): HTMLElement {
-  const heads = ['Client', 'Digest', 'Transaction', 'Block', 'Size'];
+  const heads = ['Client', 'Digest', 'Transaction', 'Block', 'Signed by', 'Size'];
   const head = element('tr', {}, ...heads.map((text) => element('th', { scope: 'col', text })));
   const rows = round.clients.map((client) => element('tr', {}, ...localCells(run, round, client)));
   const table = element(
@@ -105,7 +110,7 @@ function localTable(run: string, round: RoundView): HTMLElement {
 function localCells(run: string, round: RoundView, client: ClientView): HTMLElement[] {
   const name = element('th', { scope: 'row', text: String(client.client) });
   const { receipt } = client;
-  if (receipt === null) return [name, element('td', { colspan: '4', class: 'quiet', text: 'no model on the chain' })];
+  if (receipt === null) return [name, element('td', { colspan: '5', class: 'quiet', text: 'no model on the chain' })];
   const path = modelPath(run, round.round_id, client.client);
   const size = bytes(receipt.size);
   const fetched = modelAnchor(path, size, `Fetch the model of client ${client.client}, ${size}`);
@@ -114,6 +119,7 @@ function localCells(run: string, round: RoundView, client: ClientView): HTMLElem
     element('td', { class: 'mono', text: short(receipt.digest), title: receipt.digest }),
     element('td', { class: 'mono', text: short(receipt.tx_id), title: receipt.tx_id }),
     element('td', { text: receipt.block === null ? '–' : String(receipt.block) }),
+    element('td', { text: receipt.msp_id ?? '–', title: signerWords(receipt) }),
     element('td', {}, fetched),
   ];
 }

@@ -101,13 +101,14 @@ function partsOf({ health: { value, error }, link }: PageState): Part[] {
 
 function troublesOf({ health: { value }, link }: PageState): string[] {
   if (value === null || link.state !== 'live') return [];
-  const { broker, gateways, journal, state } = value;
+  const { broker, gateways, journal, role, state } = value;
   return [
     ...(state === 'RUNNING' ? [] : [`The coordinator is ${state}`]),
     ...(broker.connected ? [] : [`Broker ${broker.url}: ${broker.error ?? 'not connected'}`]),
     ...gateways.flatMap(({ up, peer, endpoint, error }) =>
       up && error === null ? [] : [`Peer ${peer} (${endpoint}): ${error ?? 'not connected'}`],
     ),
+    ...(role.ok ? [] : [`Ledger: ${role.error ?? 'the coordinator may not write'}`]),
     ...(journal.ok ? [] : [`Journal: ${journal.error ?? 'cannot be read'}`]),
   ];
 }

@@ -33,8 +33,6 @@ export interface ConnectionProfile {
         readonly peers: readonly string[];
         readonly signedCert: FileReference;
         readonly adminPrivateKey: FileReference;
-        /** Of the organisation's clients. */
-        readonly users: Readonly<Record<string, { readonly cert: FileReference; readonly key: FileReference }>>;
       }
     >
   >;
@@ -62,8 +60,8 @@ export interface ProfileSource {
 }
 
 /**
- * The profile of a running network. An organisation signs as its `coordinator@…`, else its first user; its clients are its
- * `User…@…`.
+ * The profile of a running network. An organisation signs as its `coordinator@…`, else its first user; no other identity is
+ * in it, so that what comes by the diary's door is signed by the coordinator, too.
  */
 export function newProfile({
   channel,
@@ -83,17 +81,6 @@ export function newProfile({
       peers,
       signedCert: { path: files.certificatePath },
       adminPrivateKey: { path: files.keyPath },
-      users: Object.fromEntries(
-        users
-          .filter((name) => name.startsWith('User'))
-          .map((name) => {
-            const { certificatePath, keyPath } = membership.userFiles(name);
-            return [
-              name.split('@', 1)[0] ?? name,
-              { cert: { path: certificatePath }, key: { path: keyPath } },
-            ] as const;
-          }),
-      ),
     };
     return [mspId.replace(/MSP$/, ''), entry] as const;
   });

@@ -137,11 +137,14 @@ function definitionArguments({ definition }: Site, sequence: number): readonly s
   ];
 }
 
-/** The diary's first call. One that was made for this version already is no mistake: an upgrade keeps the version. */
+/**
+ * The diary's first call, with roles: the coordinators of the organisations, as `crypto.ts` makes them, write and nobody
+ * else. One that was made for this version already is no mistake: an upgrade keeps the version.
+ */
 export async function initializeContract(site: Site): Promise<void> {
   const { channel, chaincode } = site.definition;
   const organization = firstOrganization(site.definition);
-  const call = JSON.stringify({ function: 'initialize', Args: ['Initializing chaincode'] });
+  const call = JSON.stringify({ function: 'initialize', Args: ['Initializing chaincode', coordinatorRoles(site)] });
   const args = ['chaincode', 'invoke', '-C', channel, '-n', chaincode.name, '--isInit', '-c', call, '--waitForEvent'];
   try {
     const peer = firstPeer(organization);
@@ -153,6 +156,14 @@ export async function initializeContract(site: Site): Promise<void> {
   } catch (error) {
     if (!failedWith(error, 'is already initialized but called as init')) throw error;
   }
+}
+
+function coordinatorRoles({ definition: { organizations } }: Site): string {
+  const coordinators = organizations.map(({ domain, mspId }) => ({
+    msp_id: mspId,
+    subject: `/OU=client/CN=coordinator@${domain}`,
+  }));
+  return JSON.stringify({ coordinators });
 }
 
 const lifecycleWords = ['lifecycle', 'chaincode'];

@@ -4,12 +4,13 @@
  * Cannot show: real Fabric, for which the conformance suite has the same refusals.
  */
 import { connect } from 'node:net';
+import { join } from 'node:path';
 
 import type { Proposal, Transaction } from '@hyperledger/fabric-gateway';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { readProfile } from '../../coordinator/ledger/profile.ts';
-import { FabricClient, foreignIdentity, strangerSigner } from '../conformance/fabric-client.ts';
+import { FabricClient, foreignIdentity, otherIdentities, strangerSigner } from '../conformance/fabric-client.ts';
 import type { ClientOverrides } from '../conformance/fabric-client.ts';
 import { run, World } from './world.ts';
 
@@ -86,6 +87,54 @@ describe('an identity', () => {
     const closed = new Promise((resolve) => socket.once('close', resolve));
     socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
     await closed;
+  });
+});
+
+describe('an identity of the channel that is no coordinator', () => {
+  const admin = (): string =>
+    join(world.dataDir, 'network/identities/peerOrganizations/org1.fedfab.com/users/Admin@org1.fedfab.com/msp');
+  const strangers: readonly (readonly [string, number])[] = [
+    ['an administrator', 0],
+    ['a client of the coordinator’s organisation', 1],
+    ['a client of another organisation', 2],
+    ['one whose name begins as the coordinator’s', 4],
+  ];
+  const all = '{"coordinators":[{"msp_id":"Org1MSP"},{"msp_id":"Org2MSP"}]}';
+  const attempts: readonly (readonly [string, (roundId: string) => readonly [string, ...string[]]])[] = [
+    ['opens no round', () => ['NewRound', '0666', '1', run, '7', '["1"]']],
+    ['lets nobody into the round', (id) => ['ExtendRound', id, '["77"]']],
+    ['closes no round', (id) => ['CloseRound', id]],
+    ['adds no model of a client', (id) => ['AddModel', id, '1', 'stolen']],
+    ['sets no global model', (id) => ['UpdateGlobal', '0', 'stolen', id]],
+    ['begins no run with a model', () => ['UpdateGlobal', '0', 'stolen', '', '', run]],
+    ['makes itself no coordinator', () => ['SetRoles', all]],
+    ['makes itself none by another first call', () => ['initialize', 'Initializing chaincode', all]],
+    ['opens the contract to nobody', () => ['SetRoles', '{"coordinators":[]}']],
+  ];
+  for (const [who, index] of strangers) {
+    for (const [what, call] of attempts) {
+      shut(`${who} ${what}`, async () => {
+        const identity = (await otherIdentities(admin()))[index] ?? {};
+        await as(identity, async (by) => {
+          const error: unknown = await by.contract
+            .evaluate(call(round())[0], { arguments: call(round()).slice(1) })
+            .then(
+              () => expect.unreachable(),
+              (refusal: unknown) => refusal,
+            );
+          expect(String(error)).toMatch(/"code":"forbidden".*Only a coordinator \(.*coordinator@org1.*you are /);
+          await expect(by.contract.submitTransaction(...call(round()))).rejects.toMatchObject({ code: 10 });
+        });
+      });
+    }
+  }
+  shut('that shows the coordinator’s certificate behind its own', async () => {
+    const own = (await otherIdentities(admin()))[1] ?? {};
+    const theirs = readProfile(world.service.ledger).organization.identity?.certificate ?? '';
+    const label = (own.certificate ?? '').replaceAll(' CERTIFICATE', ' X');
+    for (const certificate of [`${label}\n${theirs}`, `${own.certificate ?? ''}\n${theirs}`]) {
+      await as({ ...own, certificate }, (by) => expect(steal(by)).rejects.toMatchObject({ code: 10 }));
+    }
   });
 });
 

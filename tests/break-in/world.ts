@@ -126,6 +126,8 @@ export class World {
     for (const client of clients) await this.#listen(client);
     await this.#expire();
     for (const client of clients) await this.say(this.#server, encodeInit({ run, server: 0, client }));
+    // What the journal holds is in this order on a slow machine, too.
+    await this.#until(({ round }) => round?.phase === 'open');
     await this.#admitted(4);
     expect((await this.upload(4)).status).toBe(201);
     await this.#sent(4);
@@ -333,6 +335,7 @@ interface View {
   readonly sending: readonly number[];
   readonly send: Readonly<Record<number, boolean>>;
   readonly round: {
+    readonly phase: string;
     readonly end: string | null;
     readonly clients: readonly { readonly expired_at: number | null }[];
   } | null;

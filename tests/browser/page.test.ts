@@ -150,6 +150,7 @@ describe.skipIf(missing !== null)('the page', () => {
     const facts = (await page.locator('#receipts-body dl').textContent()) ?? '';
     expect(facts).toContain(receipt?.digest);
     expect(facts).toContain(receipt?.tx_id);
+    expect(facts).toContain('/OU=client/CN=coordinator@org1.fedfab.com of Org1MSP');
     expect(facts).toMatch(/Block\d+/);
     const downloading = page.waitForEvent('download');
     await page.getByText('Fetch the model').click();

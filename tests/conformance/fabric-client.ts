@@ -3,6 +3,7 @@
  * application would have it. FedFab's own client (`coordinator/ledger`) is deliberately not used here.
  */
 import { createPrivateKey, generateKeyPairSync, webcrypto, type KeyObject } from 'node:crypto';
+import { join, resolve } from 'node:path';
 
 import { Client, credentials, status as grpcStatus } from '@grpc/grpc-js';
 import {
@@ -21,6 +22,8 @@ import {
 } from '@hyperledger/fabric-gateway';
 
 import { readProfile, type ConnectionProfile, type ProfilePeer } from '../../coordinator/ledger/profile.ts';
+import { readMspFolder } from '../../coordinator/ledger/roles.ts';
+import { issueIdentity } from '../../fabric-network/embedded/identities.ts';
 
 /** The chaincode that the suite calls. */
 export const CHAINCODE = 'fedfab';
@@ -184,19 +187,34 @@ export function proposalOptions(args: string[], model?: Uint8Array): ProposalOpt
   return { arguments: args, ...(model === undefined ? {} : { transientData: { model } }) };
 }
 
-/** Every identity of the profile but the one that the client uses, of its organisation and of others. */
-export function otherIdentities(profilePath: string): readonly ClientOverrides[] {
-  const { organization, organizations } = readProfile(profilePath);
-  return organizations.flatMap(({ mspId, identity, user }) =>
-    [identity, user]
-      .filter((one) => one !== null)
-      .filter(({ certificate }) => certificate !== organization.identity?.certificate)
-      .map(({ certificate, privateKey }) => ({
-        mspId,
-        certificate,
-        signer: () => signers.newPrivateKeySigner(privateKey),
-      })),
-  );
+/** An identity by its MSP folder, as `cryptogen` lays it out. */
+export function identityIn(mspId: string, folder: string): ClientOverrides & { readonly certificate: string } {
+  const { certificate, privateKey } = readMspFolder(folder);
+  return { mspId, certificate, signer: () => signers.newPrivateKeySigner(privateKey) };
+}
+
+/**
+ * Identities of a network of ours, found from its administrator's MSP folder: users of both organisations beside the
+ * profile's own, and one of the first organisation whose name begins as the coordinator's and goes on with what Fabric's
+ * shim takes for the end of a subject. Nothing is written there.
+ */
+export async function otherIdentities(adminFolder: string): Promise<readonly ClientOverrides[]> {
+  const crypto = resolve(adminFolder, '../../../../..');
+  const user = (mspId: string, domain: string, name: string): ClientOverrides =>
+    identityIn(mspId, join(crypto, 'peerOrganizations', domain, 'users', `${name}@${domain}`, 'msp'));
+  const name = 'coordinator@org1.fedfab.com::x';
+  const alike = await issueIdentity({ dir: crypto }, { mspId: 'Org1MSP', name });
+  return [
+    identityIn('Org1MSP', adminFolder),
+    user('Org1MSP', 'org1.fedfab.com', 'User1'),
+    user('Org2MSP', 'org2.fedfab.com', 'User1'),
+    user('Org2MSP', 'org2.fedfab.com', 'coordinator'),
+    {
+      mspId: 'Org1MSP',
+      certificate: alike.certificate,
+      signer: () => signers.newPrivateKeySigner(createPrivateKey(alike.key)),
+    },
+  ];
 }
 
 /** A certificate of an authority that no network knows, and its key. Otherwise it is as Fabric wants it. */

@@ -10,6 +10,9 @@ import { promisify } from 'node:util';
 import { describe, it } from 'vitest';
 
 import { NativeNetwork } from '../../fabric-network/native/network.ts';
+import { programPath } from '../../fabric-network/native/programs.ts';
+import type { Programs } from '../../fabric-network/native/programs.ts';
+import { PeerCommand, diaryLines } from '../fabric/diary-lines.ts';
 import { fabricPrograms } from '../fabric/programs.ts';
 import { temporaryDirectory } from '../processes.ts';
 import { conformance } from './suite.ts';
@@ -36,7 +39,7 @@ if (profilePath !== '') {
       }),
   });
 } else if (programs !== null) {
-  conformance({ name: 'Fabric', start: startNative });
+  conformance({ name: 'Fabric', start: () => startNative(programs) });
 } else {
   describe('Gateway protocol: Fabric', () => {
     it('runs the conformance suite', ({ skip }) => skip(missing));
@@ -49,15 +52,18 @@ function ownEnvironment(): Promise<Readonly<Record<string, string>>> {
   return Promise.resolve(Object.fromEntries(named.map((name) => [name, process.env[name] ?? ''])));
 }
 
-async function startNative(): ReturnType<ConformanceTarget['start']> {
+async function startNative(found: Programs): ReturnType<ConformanceTarget['start']> {
   const directory = temporaryDirectory('fabric');
-  const network = new NativeNetwork({ dir: directory.path, profile: 'full', ports: 'free' });
+  // The first call is the diary's, without roles: the cases are for a network where everybody may write.
+  const network = new NativeNetwork({ dir: directory.path, profile: 'full', ports: 'free', initialize: false });
   const stop = async (): Promise<void> => {
     await network.down();
     directory.remove();
   };
   try {
     await network.up();
+    const environment = await network.peerEnvironment({ org: 1, peer: 0 });
+    await new PeerCommand(programPath(found, 'peer'), environment).play(diaryLines.slice(0, 1));
   } catch (error) {
     await stop();
     throw error;

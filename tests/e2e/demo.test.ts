@@ -52,8 +52,8 @@ test('three rounds: trained, shown, on the chain, and the chain is sound', { tim
   const accuracies = rows.map((row) => Number(row[3]));
   expect(accuracies.at(-1)).toBeGreaterThan(80);
   expect(demo.output).toContain('Order of READY kept in every round: yes; most clients sending at once: 1.');
-  // The configuration, and for each round NewRound, four AddModel and UpdateGlobal.
-  expect(demo.output).toContain('19 transactions, all valid, 15 models.');
+  // The configuration, the roles, and for each round NewRound, four AddModel and UpdateGlobal.
+  expect(demo.output).toContain('20 transactions, all valid, 15 models.');
 
   const verify = await fedfab('verify', '--dir', dir);
   expect(verify).toMatchObject({ code: 0, output: expect.stringContaining('15 stored models fit') as string });

@@ -89,7 +89,7 @@ describeOnFabric('changes under the ledger client on Fabric', () => {
     await network.deploy();
   }
 
-  it('the coordinator signs by an identity of its own, the diary’s door by each organisation’s', async () => {
+  it('the coordinator signs by its identity of one organisation, the diary’s door by that of the one it is asked for', async () => {
     const { ledger } = await client();
     const args = (roundId: string): readonly string[] => [roundId, '1'];
     await ledger.newRound({ roundId: 'own', run: 'r', roundIdx: 0, clients: ['1'] });
@@ -98,8 +98,8 @@ describeOnFabric('changes under the ledger client on Fabric', () => {
     const opened = (await readChain(network.profilePath)).filter(({ fn }) => fn === 'NewRound');
     expect(opened.map(({ args: [roundId], signer }) => [roundId, signer])).toEqual([
       ['own', 'coordinator@org1.fedfab.com'],
-      ['door-1', 'User1@org1.fedfab.com'],
-      ['door-2', 'User1@org2.fedfab.com'],
+      ['door-1', 'coordinator@org1.fedfab.com'],
+      ['door-2', 'coordinator@org2.fedfab.com'],
     ]);
   });
 

@@ -50,12 +50,14 @@ if (programs === null) {
       return new Map(nodes.map(({ name, pid }) => [name, pid]));
     }
 
-    /** Fabric's own command on what `fabric:env` prints at this moment. */
-    async function peer(): Promise<PeerCommand> {
-      return new PeerCommand(
-        programPath(programs ?? new Map(), 'peer'),
-        await another().peerEnvironment({ org: 1, peer: 0 }),
-      );
+    /** Fabric's own command on what `fabric:env` prints at this moment; as docs/fabric.md makes a coordinator of it. */
+    async function peer({ as = 'coordinator' } = {}): Promise<PeerCommand> {
+      const environment = await another().peerEnvironment({ org: 1, peer: 0 });
+      const folder = (environment['CORE_PEER_MSPCONFIGPATH'] ?? '').replace('Admin@', `${as}@`);
+      return new PeerCommand(programPath(programs ?? new Map(), 'peer'), {
+        ...environment,
+        CORE_PEER_MSPCONFIGPATH: folder,
+      });
     }
 
     async function invoke(...args: string[]): Promise<void> {
@@ -97,6 +99,22 @@ if (programs === null) {
         'chaincode.org2.fedfab.com-1',
       ]);
       expect(nodes.filter(({ pid, address }) => pid === null || !address.startsWith('127.0.0.1:'))).toEqual([]);
+    });
+
+    it('lets only the coordinators of its organisations write, and says so to all others', async () => {
+      for (const as of ['Admin', 'User1']) {
+        const command = await peer({ as });
+        const words = new RegExp(
+          `Only a coordinator \\(/OU=client/CN=coordinator@org1.fedfab.com of Org1MSP, /OU=client/CN=coordinator@org2.fedfab.com of Org2MSP\\) may .*; you are /OU=(admin|client)/CN=${as}@org1.fedfab.com of Org1MSP`,
+        );
+        for (const args of [
+          ['NewRound', 'r0', '1'],
+          ['UpdateGlobal', 's1', diaryModel],
+          ['SetRoles', '{"coordinators":[]}'],
+        ]) {
+          expect(await command.refusal(...invocation(args))).toMatch(words);
+        }
+      }
     });
 
     it("runs the diary's lines with Fabric's own command", async () => {
