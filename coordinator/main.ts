@@ -212,6 +212,12 @@ class Starting {
       publishedOnLoopback: config.http.published_on_loopback,
       access: accessOptions(config),
       openHealth: config.access.open_health,
+      bodyTimeoutMs: config.http.body_timeout_s * 1000,
+      trustedProxies: config.http.trusted_proxies,
+      mostConnections: config.http.connections,
+      mostEventStreams: config.http.event_streams,
+      bodiesLimit: config.http.bodies_limit_mb * 2 ** 20,
+      answerTimeoutMs: config.http.answer_timeout_s * 1000,
       tls: readTlsFiles('http', config.http),
       version,
       metrics: () =>
@@ -294,6 +300,7 @@ class Starting {
       problems,
       tls: readTlsFiles('broker', settings),
       allowPlain: settings.allow_plain,
+      connectionsPerAddress: settings.connections_per_address,
       users: [
         ...settings.users.map((user) => ({ name: user.name, passwordHash: user.password_hash, node: nodeOf(user) })),
         ...(own === null ? [] : [await ownBrokerUser(own)]),

@@ -11,6 +11,7 @@ import type { RunConfig } from '../core/types.ts';
 import { LogLines } from '../../tests/broker-suite.ts';
 import { defaultName, mosquittoAcl } from './acl.ts';
 import { BrokerUsers } from './broker-users.ts';
+import type { Login } from './broker-users.ts';
 import { makeCertificates } from './certificates.ts';
 import { FailureLog } from './failure-log.ts';
 import { mayPublish, mayRead, maySubscribe } from './mqtt-rights.ts';
@@ -35,7 +36,7 @@ describe('an access token', () => {
       role: 'reader' as const,
       sha256: tokenHash(token),
     }));
-    expect(ownerOf(all[7] ?? '', entries)).toEqual({ name: 'n7', role: 'reader' });
+    expect(ownerOf(all[7] ?? '', entries)).toEqual({ name: 'n7', role: 'reader', runs: null });
     for (const wrong of ['', newAccessToken(), entries[7]?.sha256 ?? '', `${all[7] ?? ''} `]) {
       expect(ownerOf(wrong, entries)).toBeNull();
     }
@@ -63,27 +64,81 @@ describe('a password', () => {
 describe('users of the broker', () => {
   const node: MqttNode = { role: 'client', run: 'r', id: 1 };
 
-  it("come in by name and password; a client id is its first user's", async () => {
-    const users = new BrokerUsers([
+  const ab = async (): Promise<BrokerUsers> =>
+    new BrokerUsers([
       { name: 'a', passwordHash: await hashPassword('pa'), node },
       { name: 'b', passwordHash: await hashPassword('pb'), node },
     ]);
-    expect(await users.login('x', 'a', bytes('pa'))).toMatchObject({ name: 'a' });
-    expect(await users.login('x', 'a', bytes('pb'))).toBe('unknown');
-    expect(await users.login('x', '__proto__', bytes('pa'))).toBe('unknown');
-    expect(await users.login('x', 'b', bytes('pb'))).toBe('client-id');
-    expect(await users.login('y', 'b', bytes('pb'))).toMatchObject({ name: 'b' });
-    // However many of its own it uses, another's stays the other's.
-    for (let id = 0; id < 150; id += 1) await users.login(`z${id}`, 'b', bytes('pb'));
-    expect(await users.login('x', 'b', bytes('pb'))).toBe('client-id');
-    expect(await users.login('x', 'a', bytes('pa'))).toMatchObject({ name: 'a' });
+  /** A login with the right password, as `x`. */
+  const of = (name: string, over: Partial<Login> = {}): Login => ({
+    clientId: 'x',
+    name,
+    password: bytes(`p${name}`),
+    network: 'n',
+    clean: true,
+    connection: {},
+    ...over,
   });
 
-  it('that are too many at once are told to come later', async () => {
-    const users = new BrokerUsers([{ name: 'a', passwordHash: 'none', node }]);
-    const logins = Array.from({ length: 600 }, () => users.login('x', 'a', bytes('wrong')));
-    const answers = await Promise.all(logins);
-    expect(new Set(answers)).toEqual(new Set(['unknown', 'busy']));
+  it("come in by name and password; a client id is its first user's", async () => {
+    const users = await ab();
+    expect(await users.login(of('a', { clean: false }))).toMatchObject({ name: 'a' });
+    expect(await users.login(of('a', { password: bytes('pb') }))).toBe('unknown');
+    expect(await users.login(of('__proto__'))).toBe('unknown');
+    expect(await users.login(of('b'))).toBe('client-id');
+    expect(await users.login(of('b', { clientId: 'y' }))).toMatchObject({ name: 'b' });
+    // However many of its own it has used, another's stays the other's.
+    for (let id = 0; id < 150; id += 1) {
+      const connection = {};
+      expect(await users.login(of('b', { clientId: `z${id}`, connection }))).toMatchObject({ name: 'b' });
+      users.left(connection);
+    }
+    expect(await users.login(of('b'))).toBe('client-id');
+    expect(await users.login(of('a'))).toMatchObject({ name: 'a' });
+  });
+
+  it('give a client id back with their session: at once, unless it is kept', async () => {
+    const users = await ab();
+    const [clean, kept, later] = [{}, {}, {}];
+    await users.login(of('a', { clientId: 'clean', connection: clean }));
+    await users.login(of('a', { clientId: 'kept', clean: false, connection: kept }));
+    users.left(clean);
+    users.left(kept);
+    expect(await users.login(of('b', { clientId: 'clean' }))).toMatchObject({ name: 'b' });
+    expect(await users.login(of('b', { clientId: 'kept' }))).toBe('client-id');
+    // A session that is taken over outlives the connection that it is taken from.
+    const first = {};
+    await users.login(of('a', { clientId: 'moved', connection: first }));
+    await users.login(of('a', { clientId: 'moved', connection: later }));
+    users.left(first);
+    expect(await users.login(of('b', { clientId: 'moved' }))).toBe('client-id');
+  });
+
+  it('have a bounded number of connections and of kept sessions each', async () => {
+    const users = await ab();
+    const many = async (name: string, clean: boolean): Promise<number> => {
+      let taken = 0;
+      while ((await users.login(of(name, { clientId: `${name} ${taken}`, clean, connection: {} }))) !== 'too-many')
+        taken += 1;
+      return taken;
+    };
+    expect(await many('a', true)).toBe(50);
+    expect(await many('b', false)).toBe(20);
+  });
+
+  it('that are too many at once are told to come later; those of another address come in meanwhile', async () => {
+    const users = await ab();
+    let answered = 0;
+    const flood = Array.from({ length: 600 }, async (_, number) => {
+      const answer = await users.login(of('a', { password: bytes(`guess ${number}`), network: 'evil' }));
+      answered += 1;
+      return answer;
+    });
+    const honest = await users.login(of('b', { clientId: 'y', network: 'good' }));
+    expect(honest).toMatchObject({ name: 'b' });
+    // What is over the bound is answered at once; of the rest hardly any came first.
+    expect(answered).toBeLessThan(600 - 250 + 10);
+    expect(new Set(await Promise.all(flood))).toEqual(new Set(['unknown', 'busy']));
   });
 });
 
@@ -130,11 +185,13 @@ it('who is turned away is told of once a minute and address, with how often it c
   const failures = new FailureLog(lines.log, () => now);
   for (let times = 0; times < 100; times += 1) failures.report('a', 'bad_token');
   failures.report('b', 'no_right');
+  for (let host = 0; host < 100; host += 1) failures.report(`2001:db8:1:2::${host.toString(16)}`, 'bad_token');
   now += 60_000;
   failures.report('a', 'bad_token');
   expect(lines.lines).toMatchObject([
     { address: 'a', code: 'bad_token', before: 0 },
     { address: 'b', code: 'no_right', before: 0 },
+    { address: '2001:db8:1:2::0', code: 'bad_token', before: 0 },
     { address: 'a', code: 'bad_token', before: 99 },
   ]);
 });
