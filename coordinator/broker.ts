@@ -6,7 +6,7 @@
  */
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 
 import { Aedes } from 'aedes';
 import type { AedesOptions, AuthenticateError, Client, PublishPacket } from 'aedes';
@@ -49,6 +49,8 @@ export interface Broker {
   /** For the process itself, which need not check its own certificate: another door on loopback where there is TLS. */
   readonly ownUrl: string;
   readonly port: number;
+  /** Takes another certificate for connections from now on. Nothing where there is no TLS. */
+  readonly renew: (tls: { readonly cert: Buffer; readonly key: Buffer }) => void;
   /**
    * Disconnects the clients and stops listening. Idempotent. Clients' last wills are published on the way: who must not
    * see them disconnects first.
@@ -92,8 +94,8 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     doors.hangUp();
     await stopped;
   };
-  const { url, ownUrl, port } = doors;
-  return { url, ownUrl, port, close: () => (closed ??= close()) };
+  const { url, ownUrl, port, renew } = doors;
+  return { url, ownUrl, port, renew, close: () => (closed ??= close()) };
 }
 
 /** So many connections of an address may be there that have not logged in; they have 30 s for that. */
@@ -151,7 +153,7 @@ class Strangers {
 }
 
 /** What listens. */
-interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port'> {
+interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port' | 'renew'> {
   stopListening(): Promise<unknown>;
   /** Ends every connection, those too that never said CONNECT. */
   hangUp(): void;
@@ -179,6 +181,9 @@ async function openDoors(host: string, options: BrokerOptions, serve: (socket: S
     url,
     ownUrl: own === null ? url : `mqtt://127.0.0.1:${portOf(own, 0)}`,
     port: bound,
+    renew: (renewed) => {
+      if (server instanceof TlsServer) server.setSecureContext({ ...renewed, minVersion: 'TLSv1.2' });
+    },
     stopListening: () => Promise.all(servers.map((one) => new Promise<void>((resolve) => one.close(() => resolve())))),
     hangUp: () => {
       for (const socket of sockets) socket.destroy();

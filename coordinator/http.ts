@@ -124,12 +124,7 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
     gate.hold(request, response);
     app.server.emit('request', request, response);
   });
-  if (options.mostConnections !== undefined) app.server.maxConnections = options.mostConnections;
-  const slowReaders = new SlowReaders(app.server, options.answerTimeoutMs ?? 300_000);
-  app.addHook('onClose', (_app, done) => {
-    slowReaders.close();
-    done();
-  });
+  boundConnections(app, options);
   app.addHook('onRequest', (request, reply, done) => {
     // What was read of a body is in memory until its answer is out, or its caller gone.
     reply.raw.once('close', () => budget.giveBack(request.raw));
@@ -158,6 +153,15 @@ function newFastify(tls: HttpOptions['tls'], options: FastifyServerOptions): Fas
   if (tls === null || tls === undefined) return fastify({ ...options, http: slowHeads } as FastifyServerOptions);
   const https = { ...tls, ...slowHeads, minVersion: 'TLSv1.2' as const, handshakeTimeout: handshakeMs };
   return fastify({ ...options, https } as FastifyServerOptions);
+}
+
+function boundConnections(app: FastifyInstance, { mostConnections, answerTimeoutMs = 300_000 }: HttpOptions): void {
+  if (mostConnections !== undefined) app.server.maxConnections = mostConnections;
+  const slowReaders = new SlowReaders(app.server, answerTimeoutMs);
+  app.addHook('onClose', (_app, done) => {
+    slowReaders.close();
+    done();
+  });
 }
 
 function parsePublicUrl(text: string | null | undefined): URL | null {

@@ -1,18 +1,19 @@
 /** Tokens, passwords, buckets and rights, each by itself. */
 import { X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, describe, expect, it } from 'vitest';
 
+import { newAuthority } from '../../fabric-network/embedded/certificates.ts';
 import { loadConfig, runConfigOf } from '../config.ts';
 import type { RunConfig } from '../core/types.ts';
 import { LogLines } from '../../tests/broker-suite.ts';
 import { defaultName, mosquittoAcl } from './acl.ts';
 import { BrokerUsers } from './broker-users.ts';
 import type { Login } from './broker-users.ts';
-import { makeCertificates } from './certificates.ts';
+import { expiryOf, makeCertificates } from './certificates.ts';
 import { FailureLog } from './failure-log.ts';
 import { mayPublish, mayRead, maySubscribe } from './mqtt-rights.ts';
 import type { MqttNode } from './mqtt-rights.ts';
@@ -394,6 +395,45 @@ describe('certificates', () => {
     const again = await makeCertificates(folder, { hosts: ['b.example.com'], clients: [] });
     expect(readFileSync(again.ca, 'utf8')).toBe(authority.toString());
     expect(new X509Certificate(readFileSync(again.server?.cert ?? '')).verify(authority.publicKey)).toBe(true);
+  });
+
+  it('of an authority that is over or half there are not made, and told of with a remedy', async () => {
+    const { ca } = await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const key = join(folder, 'ca-key.pem');
+    const again = (): Promise<unknown> => makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const kept = readFileSync(ca);
+    const past = { notBefore: new Date(Date.now() - 2e9), notAfter: new Date(Date.now() - 1e9) };
+    writeFileSync(ca, (await newAuthority('over', 'FedFab', past)).certificate);
+    await expect(again()).rejects.toMatchObject({
+      code: 'bad_config',
+      message: expect.stringContaining('has ended') as string,
+    });
+    rmSync(ca);
+    await expect(again()).rejects.toMatchObject({ code: 'bad_config', message: expect.stringContaining(ca) as string });
+    writeFileSync(ca, kept);
+    rmSync(key);
+    await expect(again()).rejects.toMatchObject({
+      code: 'bad_config',
+      message: expect.stringContaining(key) as string,
+    });
+  });
+
+  it('do not outlive their authority', async () => {
+    await makeCertificates(folder, { hosts: [], clients: [] });
+    const soon = { notBefore: new Date(Date.now() - 1e6), notAfter: new Date(Date.now() + 1e9) };
+    const authority = await newAuthority('soon over', 'FedFab', soon);
+    writeFileSync(join(folder, 'ca.pem'), authority.certificate);
+    writeFileSync(join(folder, 'ca-key.pem'), authority.key);
+    const made = await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    expect(expiryOf(readFileSync(made.server?.cert ?? ''))).toBe(expiryOf(authority.certificate));
+  });
+
+  it('have keys that nobody else reads, also where a file was there before', async () => {
+    await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const key = join(folder, 'server-key.pem');
+    chmodSync(key, 0o644);
+    await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    expect(statSync(key).mode & 0o777).toBe(0o600);
   });
 
   it.each(['../x', 'a/b', '', 'a b', '.hidden', 'a\nb'])('are not made for "%s"', async (name) => {

@@ -164,7 +164,7 @@ export class Doorkeeper {
 
 /** Who is gone already has no address any more. */
 function addressOf(request: FastifyRequest): string {
-  return (request.ip as string | undefined) ?? '';
+  return request.raw.socket.remoteAddress === undefined ? '' : request.ip;
 }
 
 /** The token of `Authorization: Bearer …` (RFC 6750), or null. */
