@@ -63,7 +63,7 @@ describe('startBroker', () => {
     await expect(start({ host: '0.0.0.0', users })).rejects.toMatchObject({ code: 'bad_config' });
     const { port } = await start({ host: '0.0.0.0', users, allowPlain: true });
     const url = `mqtt://127.0.0.1:${port}`;
-    const broker = { port, url, ownUrl: url, close: () => Promise.resolve() };
+    const broker = { port, url, ownUrl: url, renew: () => undefined, close: () => Promise.resolve() };
     await join(broker, { username: 'u', password: 'p' });
     for (const wrong of [{ username: 'u', password: 'q' }, { username: 'toString', password: 'p' }, {}]) {
       await expect(join(broker, wrong)).rejects.toMatchObject({ code: 4 });

@@ -6,7 +6,7 @@
  */
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 
 import { Aedes } from 'aedes';
 import type { AedesOptions, AuthenticateError, Client, PublishPacket } from 'aedes';
@@ -16,6 +16,7 @@ import { BrokerUsers } from './access/broker-users.ts';
 import type { BrokerUser, LoginRefusal } from './access/broker-users.ts';
 import { FailureLog } from './access/failure-log.ts';
 import { isLoopback } from './access/faults.ts';
+import { networkOf } from './access/rate-limit.ts';
 import { mayPublish, mayRead, maySubscribe, stampedWill } from './access/mqtt-rights.ts';
 import { FedfabError } from './errors.ts';
 import { MessageProblems } from './message-problems.ts';
@@ -33,6 +34,8 @@ export interface BrokerOptions {
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer } | null;
   /** Passwords may travel as plain text beyond this machine. */
   readonly allowPlain?: boolean;
+  /** How many connections an address may have, where there are users; null: any number. Default 1000. */
+  readonly connectionsPerAddress?: number | null;
   /** Where what is refused is counted; default: a counter of its own. */
   readonly problems?: MessageProblems;
   /** A client that sends a larger packet is disconnected before the packet is read in. Bytes; default 128 MiB. */
@@ -46,6 +49,8 @@ export interface Broker {
   /** For the process itself, which need not check its own certificate: another door on loopback where there is TLS. */
   readonly ownUrl: string;
   readonly port: number;
+  /** Takes another certificate for connections from now on. Nothing where there is no TLS. */
+  readonly renew: (tls: { readonly cert: Buffer; readonly key: Buffer }) => void;
   /**
    * Disconnects the clients and stops listening. Idempotent. Clients' last wills are published on the way: who must not
    * see them disconnects first.
@@ -73,6 +78,7 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     }
   });
   const serve = (socket: Socket): void => {
+    if (!strangers.takeIn(socket)) return;
     limitPackets(socket, () => strangers.limitOf(socket));
     aedes.handle(socket);
   };
@@ -88,25 +94,56 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     doors.hangUp();
     await stopped;
   };
-  const { url, ownUrl, port } = doors;
-  return { url, ownUrl, port, close: () => (closed ??= close()) };
+  const { url, ownUrl, port, renew } = doors;
+  return { url, ownUrl, port, renew, close: () => (closed ??= close()) };
 }
 
+/** So many connections of an address may be there that have not logged in; they have 30 s for that. */
+const mostStrangers = 250;
 /** Bytes of a packet of one who has not logged in yet: CONNECT has names, a password and a short will. */
 const longestFromStrangers = 64 * 1024;
 
 /** Tells who has logged in: from others only short packets are taken, so that nobody's word fills the memory. */
 class Strangers {
+  readonly #options: BrokerOptions;
   readonly #max: number;
   readonly #areAllKnown: boolean;
   readonly #known = new WeakSet();
+  /** By network: its connections, and those of them that have not logged in. */
+  readonly #connected = new Map<string, { all: number; strange: number }>();
 
-  constructor({ maxPacketBytes = 2 ** 27, users = [] }: BrokerOptions) {
-    this.#max = maxPacketBytes;
-    this.#areAllKnown = users.length === 0;
+  constructor(options: BrokerOptions) {
+    this.#options = options;
+    this.#max = options.maxPacketBytes ?? 2 ** 27;
+    this.#areAllKnown = (options.users ?? []).length === 0;
+  }
+
+  /** False, and the connection is ended, where its network has enough of them. */
+  takeIn(socket: Socket): boolean {
+    if (this.#areAllKnown) return true;
+    const network = networkOf(socket.remoteAddress ?? '');
+    const counts = this.#connected.get(network) ?? { all: 0, strange: 0 };
+    const { connectionsPerAddress: most = 1000 } = this.#options;
+    if (counts.all >= (most ?? Infinity) || counts.strange >= mostStrangers) {
+      socket.destroy();
+      return false;
+    }
+    this.#connected.set(network, counts);
+    counts.all += 1;
+    counts.strange += 1;
+    socket.once('close', () => {
+      counts.all -= 1;
+      if (!this.#known.has(socket)) counts.strange -= 1;
+      if (counts.all === 0) this.#connected.delete(network);
+    });
+    return true;
   }
 
   welcome({ conn }: Client): void {
+    if (!this.#known.has(conn) && 'remoteAddress' in conn) {
+      const counts = this.#connected.get(networkOf(String(conn.remoteAddress)));
+      if (counts !== undefined) counts.strange -= 1;
+    }
     this.#known.add(conn);
   }
 
@@ -116,7 +153,7 @@ class Strangers {
 }
 
 /** What listens. */
-interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port'> {
+interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port' | 'renew'> {
   stopListening(): Promise<unknown>;
   /** Ends every connection, those too that never said CONNECT. */
   hangUp(): void;
@@ -144,6 +181,9 @@ async function openDoors(host: string, options: BrokerOptions, serve: (socket: S
     url,
     ownUrl: own === null ? url : `mqtt://127.0.0.1:${portOf(own, 0)}`,
     port: bound,
+    renew: (renewed) => {
+      if (server instanceof TlsServer) server.setSecureContext({ ...renewed, minVersion: 'TLSv1.2' });
+    },
     stopListening: () => Promise.all(servers.map((one) => new Promise<void>((resolve) => one.close(() => resolve())))),
     hangUp: () => {
       for (const socket of sockets) socket.destroy();
@@ -203,10 +243,14 @@ function rules(
     return user !== undefined && has(user);
   };
   const logIn = async (client: Client, username: string, password: Uint8Array): Promise<AuthenticateError | null> => {
-    const user = (await known?.login(client.id, username, password)) ?? null;
+    const network = networkOf(addressOf(client));
+    const { id: clientId, clean, conn: connection } = client;
+    const user = (await known?.login({ clientId, name: username, password, network, clean, connection })) ?? null;
+    connection.once('close', () => known?.left(connection));
+    if (connection.destroyed) known?.left(connection);
     if (typeof user === 'string') {
       problems.count('login', client.id);
-      failures.report(addressOf(client), 'mqtt-login');
+      failures.report(network, 'mqtt-login');
       return loginRefusals[user]();
     }
     if (user !== null) loggedIn.set(client, user);
@@ -301,6 +345,7 @@ const loginRefusals: Readonly<Record<LoginRefusal, () => AuthenticateError>> = {
   unknown: () => refusal(4, 'unknown user name or wrong password'),
   busy: () => refusal(3, 'too many passwords to check; come again later'),
   'client-id': () => refusal(2, "this client id is another user's"),
+  'too-many': () => refusal(3, 'this user has too many connections or sessions'),
 };
 
 function addressOf({ conn }: Client): string {

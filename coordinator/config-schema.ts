@@ -152,6 +152,20 @@ const tokenSchema = {
       examples: ['e3b0c442…'],
       description: 'SHA-256 of the token, hex.',
     },
+    runs: {
+      type: ['array', 'null'],
+      items: {
+        type: ['string', 'integer'],
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+        pattern: runIdPattern,
+        description: 'A run id.',
+      },
+      uniqueItems: true,
+      minItems: 1,
+      default: null,
+      description: 'The runs that it may change; null: all. Looking is free to every token.',
+    },
   },
 } as const;
 
@@ -224,6 +238,13 @@ export const configSchema = {
           default: 100,
           description: 'Largest body accepted, in megabytes of 1,048,576 bytes.',
         },
+        body_timeout_s: {
+          type: 'number',
+          exclusiveMinimum: 0,
+          maximum: 86_400,
+          default: 300,
+          description: 'Within how many seconds a body must be here, however slowly it comes.',
+        },
         cert_file: { ...fileOrNull, description: 'Certificate chain (PEM): speak TLS. "fedfab certs" makes one.' },
         key_file: { ...fileOrNull, description: 'Private key (PEM) of cert_file.' },
         allow_plain: {
@@ -241,6 +262,43 @@ export const configSchema = {
           default: 200,
           description:
             'How many requests an address may send a second, on average over 10 s; uploads with a good token are not counted; null: any number.',
+        },
+        connections: {
+          type: 'integer',
+          minimum: 1,
+          default: 2000,
+          description: 'How many connections there may be at once.',
+        },
+        event_streams: {
+          type: 'integer',
+          minimum: 0,
+          default: 200,
+          description: 'How many of them may follow /v1/events (each page and each "fedfab watch" does).',
+        },
+        bodies_limit_mb: {
+          type: 'number',
+          exclusiveMinimum: 0,
+          default: 1024,
+          description: 'How much of request bodies may be in memory at once, in megabytes of 1,048,576 bytes.',
+        },
+        answer_timeout_s: {
+          type: 'number',
+          exclusiveMinimum: 0,
+          maximum: 86_400,
+          default: 300,
+          description: 'After how many seconds a caller that takes nothing more of its answer is cut off.',
+        },
+        trusted_proxies: {
+          type: 'array',
+          items: {
+            type: 'string',
+            pattern: '^[0-9a-fA-F.:]+(/[0-9]{1,3})?$',
+            examples: ['192.0.2.7'],
+            description: 'An address or a network.',
+          },
+          default: [],
+          description:
+            'Proxies (addresses, or networks such as 10.0.0.0/8) whose X-Forwarded-For is believed, so that each caller has a rate limit of its own.',
         },
       },
     },
@@ -324,6 +382,12 @@ export const configSchema = {
         allow_plain: {
           ...no,
           description: 'Listen beyond loopback without TLS, where something else keeps others from reading along.',
+        },
+        connections_per_address: {
+          type: ['integer', 'null'],
+          minimum: 1,
+          default: 1000,
+          description: 'How many connections an address may have, where there are users; null: any number.',
         },
         users: {
           type: 'array',
@@ -481,10 +545,15 @@ function detailWords(type: string, schema: SettingSchema): string {
     return schema.pattern === undefined ? '' : ` like ${String(schema.examples?.[0])}`;
   }
   if (type === 'array') {
-    const items = schema.items?.properties === undefined ? 'whole numbers' : 'sections';
+    const items = itemWords(schema.items ?? {});
     return ` of ${items}${schema.minItems === undefined ? '' : ', at least one, none twice'}`;
   }
   return type === 'integer' || type === 'number' ? boundWords(schema) : '';
+}
+
+function itemWords({ type, properties }: SettingSchema): string {
+  if (properties !== undefined) return 'sections';
+  return type === 'integer' ? 'whole numbers' : 'texts';
 }
 
 function boundWords(schema: SettingSchema): string {

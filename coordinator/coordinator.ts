@@ -92,9 +92,10 @@ class LedgeredCoordinator implements Coordinator {
     return this.#options.journal.rounds(run, page);
   }
 
-  defineRun(input: unknown): RunView {
+  defineRun(input: unknown, demand?: (run: string) => void): RunView {
     const { engine, defaults, now, onRun } = this.#options;
     const config = runConfigOf(input, defaults);
+    demand?.(config.run);
     this.#options.checkRun(config);
     // What could not be kept has ended the process by `onFatal`; there is nobody to tell.
     engine.dispatch(config.run, { type: 'RunDefined', at: now(), config }).catch(() => undefined);
@@ -324,11 +325,17 @@ class LedgeredCoordinator implements Coordinator {
     return this.#options.ledger.tip(count);
   }
 
-  async invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string> {
+  async invokeChaincode(
+    fn: string,
+    args: readonly string[],
+    choice: GatewayChoice,
+    demand?: (run: string | null) => void,
+  ): Promise<string> {
     const { ledger, engine } = this.#options;
     if (fn.startsWith('Query')) return ledger.query(fn, args, choice);
     const [roundId, clientId] = args;
     const run = fn === 'AddModel' ? this.#coordinatedBy(roundId) : null;
+    demand?.(run);
     if (run === null || roundId === undefined || clientId === undefined) return ledger.invoke(fn, args, choice);
     if (!/^\d{1,15}$/.test(clientId)) {
       throw new FedfabError(

@@ -30,6 +30,7 @@ export const errorCatalogue = {
   headers_too_large: { status: 431, title: 'The headers are larger than allowed' },
   internal: { status: 500, title: 'The coordinator failed' },
   ledger_unavailable: { status: 503, title: 'The ledger cannot be reached' },
+  busy: { status: 503, title: 'The coordinator has as much to do as it may' },
   not_ready: { status: 503, title: 'The coordinator is starting or stopping' },
   fate_unknown: { status: 504, title: 'Whether the transaction was committed is not known yet' },
 } as const satisfies Record<string, { status: number; title: string }>;

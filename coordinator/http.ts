@@ -15,7 +15,7 @@ import type {
 import type { Logger } from 'pino';
 import { FedfabError } from './errors.ts';
 import { accessRoutes } from './http/access.ts';
-import { ContinueGate, isBodyPending, lingering, readBody } from './http/body.ts';
+import { BodyBudget, ContinueGate, isBodyPending, lingering, readBody } from './http/body.ts';
 import { diaryRoutes } from './http/diary.ts';
 import { eventRoutes } from './http/events.ts';
 import { globalRoutes } from './http/global.ts';
@@ -33,6 +33,7 @@ import { runRoutes } from './http/runs.ts';
 import { Doorkeeper, openAccess } from './http/security.ts';
 import type { AccessOptions } from './http/security.ts';
 import { systemRoutes } from './http/system.ts';
+import { SlowReaders } from './http/slow-readers.ts';
 import { newValidatorCompiler } from './http/validation.ts';
 import type { Metrics } from './metrics.ts';
 import type { Coordinator } from './service.ts';
@@ -68,16 +69,32 @@ export interface HttpOptions {
   readonly lingerMs?: number | undefined;
   /** The text of `/metrics`; without it the route answers 404. */
   readonly metrics?: (() => Promise<string>) | undefined;
+  /** Proxies whose X-Forwarded-For is believed: addresses and networks. Default: none. */
+  readonly trustedProxies?: readonly string[] | undefined;
+  /** How many connections there may be at once. Default: any number. */
+  readonly mostConnections?: number | undefined;
+  /** How many of them may be event streams. Default: any number. */
+  readonly mostEventStreams?: number | undefined;
+  /** Bytes of request bodies that may be in memory at once. Default: any number. */
+  readonly bodiesLimit?: number | undefined;
+  /** After so long a caller that takes nothing more of its answer is cut off, ms. Default 300 000. */
+  readonly answerTimeoutMs?: number | undefined;
   /** Told of every request that was answered, and of every refusal by its code. */
   readonly observer?: Pick<Metrics, 'request' | 'refused'> | undefined;
 }
 
 /** Makes the server. It does not listen. `close()` ends event streams and waiting requests. */
 export function buildHttp(options: HttpOptions): FastifyInstance {
-  const { bodyTimeoutMs = 300_000, lingerMs = 2_000, observer } = options;
+  const { bodyTimeoutMs = 300_000, lingerMs = 2_000, observer, trustedProxies = [] } = options;
   const keeper = new Doorkeeper(options.access ?? openAccess, options.log);
   const answerProblem = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply =>
-    sendProblem(keeper.refused(error, request), request, reply, (code) => observer?.refused(code));
+    sendProblem(
+      keeper.refused(error, request),
+      request,
+      reply,
+      (code) => observer?.refused(code),
+      () => keeper.isLoud(request),
+    );
   // The type keeps pino's own out of what is returned.
   const loggerInstance: FastifyBaseLogger = options.log;
   const app = newFastify(options.tls ?? null, {
@@ -86,6 +103,7 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
     bodyLimit: options.bodyLimit,
     requestTimeout: bodyTimeoutMs + requestGraceMs,
     return503OnClosing: false,
+    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
     routerOptions: { maxParamLength },
     frameworkErrors: (error, request, reply) => void answerProblem(error, request, reply),
     clientErrorHandler: (error, socket) => {
@@ -95,14 +113,22 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
   });
   const closing = new AbortController();
   const gate = new ContinueGate();
+  const budget = new BodyBudget(options.bodiesLimit ?? Infinity);
   const read = (request: FastifyRequest, limit: number): Promise<Buffer> => {
     gate.open(request.raw);
-    return readBody(request.raw, request.headers['content-length'], { limit, timeoutMs: bodyTimeoutMs });
+    const bounds = { limit, timeoutMs: bodyTimeoutMs, take: (bytes: number) => budget.take(request.raw, bytes) };
+    return readBody(request.raw, request.headers['content-length'], bounds);
   };
   const routes = allRoutes(options, closing.signal, keeper, read);
   app.server.on('checkContinue', (request, response) => {
     gate.hold(request, response);
     app.server.emit('request', request, response);
+  });
+  boundConnections(app, options);
+  app.addHook('onRequest', (request, reply, done) => {
+    // What was read of a body is in memory until its answer is out, or its caller gone.
+    reply.raw.once('close', () => budget.giveBack(request.raw));
+    done();
   });
   const publicUrl = parsePublicUrl(options.publicUrl);
   const asLoopback = options.publishedOnLoopback ?? false;
@@ -119,11 +145,23 @@ export function buildHttp(options: HttpOptions): FastifyInstance {
 /** How long a TLS connection may take to be made, ms. */
 const handshakeMs = 10_000;
 
+/** How long the head of a request may take, and how often Node looks for those that take longer, ms. */
+const slowHeads = { headersTimeout: 15_000, connectionsCheckingInterval: 2_000 };
+
 /** To all that is done here, a server with TLS is a server. */
 function newFastify(tls: HttpOptions['tls'], options: FastifyServerOptions): FastifyInstance {
-  if (tls === null || tls === undefined) return fastify(options);
-  const https = { ...tls, minVersion: 'TLSv1.2' as const, handshakeTimeout: handshakeMs };
+  if (tls === null || tls === undefined) return fastify({ ...options, http: slowHeads } as FastifyServerOptions);
+  const https = { ...tls, ...slowHeads, minVersion: 'TLSv1.2' as const, handshakeTimeout: handshakeMs };
   return fastify({ ...options, https } as FastifyServerOptions);
+}
+
+function boundConnections(app: FastifyInstance, { mostConnections, answerTimeoutMs = 300_000 }: HttpOptions): void {
+  if (mostConnections !== undefined) app.server.maxConnections = mostConnections;
+  const slowReaders = new SlowReaders(app.server, answerTimeoutMs);
+  app.addHook('onClose', (_app, done) => {
+    slowReaders.close();
+    done();
+  });
 }
 
 function parsePublicUrl(text: string | null | undefined): URL | null {
@@ -145,6 +183,7 @@ function allRoutes(
     version: options.version,
     bodyLimit: options.bodyLimit,
     heartbeatMs: options.heartbeatMs ?? 15_000,
+    mostEventStreams: options.mostEventStreams ?? Infinity,
     closing,
     keeper,
     openHealth: options.openHealth ?? false,

@@ -4,16 +4,20 @@
  */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
+import { Server as TlsServer } from 'node:tls';
 
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 
 import { clientTopic, encodeStart, lastWillTopics, serverTopic } from '../topics/messages.ts';
 import { haveCommonTopics } from '../topics/run-id.ts';
+import { expiryOf } from './access/certificates.ts';
 import { nodeOf } from './access/faults.ts';
 import { hashPassword } from './access/passwords.ts';
-import { readTlsFiles } from './access/tls-files.ts';
+import { readTlsFiles, warnOfExpiry } from './access/tls-files.ts';
+import type { TlsFiles } from './access/tls-files.ts';
 import { startBroker } from './broker.ts';
+import type { Broker } from './broker.ts';
 import type { BrokerUser } from './access/broker-users.ts';
 import { passwordOf, runConfigOf } from './config.ts';
 import type { Config } from './config.ts';
@@ -52,6 +56,8 @@ export interface Service {
   readonly ledger: string;
   /** Resolves after a close; rejects when the coordinator could not go on. */
   readonly done: Promise<void>;
+  /** Reads the certificates of HTTP and broker anew, for connections from now on. Throws `bad_config`; the old ones stay. */
+  reload(): void;
   /** Stops everything in order. Idempotent. */
   close(): Promise<void>;
 }
@@ -83,6 +89,8 @@ class Starting {
   readonly #done = Promise.withResolvers<undefined>();
   /** What to undo, last first. */
   readonly #undo: { name: string; close: () => Promise<void> | void }[] = [];
+  /** When the certificates in use end, ms since the epoch, by door. */
+  readonly #certificates = new Map<string, number>();
   #state: ServiceState = 'STARTING';
   #stopped: Promise<void> | undefined;
 
@@ -94,6 +102,7 @@ class Starting {
   }
 
   async run(config: Config): Promise<Service> {
+    const tls = this.#readTls(config);
     const journal = openJournal(join(config.data_dir, 'journal.sqlite'));
     this.#started('journal', () => journal.close());
     const metrics = newMetrics(version);
@@ -110,7 +119,7 @@ class Starting {
     this.#started('ledger', () => ledger.close());
     const role = new RoleCheck({ ledger, log: this.#log, now: Date.now });
     const problems = new MessageProblems(this.#log);
-    const broker = await this.#broker(config, problems);
+    const broker = await this.#broker(config, problems, tls.broker);
 
     const secret = journal.secret();
     let httpUrl = '';
@@ -215,13 +224,20 @@ class Starting {
       publishedOnLoopback: config.http.published_on_loopback,
       access: accessOptions(config),
       openHealth: config.access.open_health,
-      tls: readTlsFiles('http', config.http),
+      bodyTimeoutMs: config.http.body_timeout_s * 1000,
+      trustedProxies: config.http.trusted_proxies,
+      mostConnections: config.http.connections,
+      mostEventStreams: config.http.event_streams,
+      bodiesLimit: config.http.bodies_limit_mb * 2 ** 20,
+      answerTimeoutMs: config.http.answer_timeout_s * 1000,
+      tls: tls.http,
       version,
       metrics: () =>
         metrics.text({
           runs: () => coordinator.runs(),
           problems: () => problems.counts(),
           health: () => coordinator.health(),
+          certificates: () => this.#certificates,
         }),
       observer: metrics,
     });
@@ -237,7 +253,16 @@ class Starting {
     this.#signal?.throwIfAborted();
     this.#become('RUNNING');
     this.#log.info({ http: httpUrl, mqtt: mqtt.status().url, ledger: ledgerProfile, version }, 'coordinator is up');
-    return { httpUrl, mqttUrl: broker.url, ledger: ledgerProfile, done: this.#done.promise, close: () => this.stop() };
+    const reload = (): void => {
+      const renewed = this.#readTls(config);
+      if (renewed.http !== null && http.server instanceof TlsServer) {
+        http.server.setSecureContext({ ...renewed.http, minVersion: 'TLSv1.2' });
+      }
+      if (renewed.broker !== null) broker.renew(renewed.broker);
+      this.#log.info('certificates were read anew');
+    };
+    const close = (): Promise<void> => this.stop();
+    return { httpUrl, mqttUrl: broker.url, ledger: ledgerProfile, done: this.#done.promise, reload, close };
   }
 
   /** Stops what was started, last first, past failing parts. Idempotent. */
@@ -285,10 +310,25 @@ class Starting {
     return profilePath;
   }
 
-  async #broker(config: Config, problems: MessageProblems): Promise<{ url: string; login: Login }> {
+  /** Before anything listens: a certificate that cannot be used is no reason to start half. */
+  #readTls({ http, broker, mqtt }: Config): { http: TlsFiles | null; broker: TlsFiles | null } {
+    const tls = { http: readTlsFiles('http', http), broker: mqtt.url === null ? readTlsFiles('broker', broker) : null };
+    warnOfExpiry('http', tls.http, this.#log);
+    warnOfExpiry('broker', tls.broker, this.#log);
+    for (const [door, files] of Object.entries(tls)) {
+      if (files !== null) this.#certificates.set(door, expiryOf(files.cert));
+    }
+    return tls;
+  }
+
+  async #broker(
+    config: Config,
+    problems: MessageProblems,
+    tls: TlsFiles | null,
+  ): Promise<{ url: string; login: Login; renew: Broker['renew'] }> {
     const { mqtt, broker: settings } = config;
     const given = { username: mqtt.username, password: passwordOf(config) };
-    if (mqtt.url !== null) return { url: mqtt.url, login: { url: mqtt.url, ...given } };
+    if (mqtt.url !== null) return { url: mqtt.url, login: { url: mqtt.url, ...given }, renew: () => undefined };
     const own =
       settings.users.length === 0 ? null : { username: ownUser, password: randomBytes(32).toString('base64url') };
     const broker = await startBroker({
@@ -297,15 +337,16 @@ class Starting {
       log: this.#log,
       maxPacketBytes,
       problems,
-      tls: readTlsFiles('broker', settings),
+      tls,
       allowPlain: settings.allow_plain,
+      connectionsPerAddress: settings.connections_per_address,
       users: [
         ...settings.users.map((user) => ({ name: user.name, passwordHash: user.password_hash, node: nodeOf(user) })),
         ...(own === null ? [] : [await ownBrokerUser(own)]),
       ],
     });
     this.#started('embedded broker', () => broker.close());
-    return { url: broker.url, login: { url: broker.ownUrl, ...(own ?? given) } };
+    return { url: broker.url, login: { url: broker.ownUrl, ...(own ?? given) }, renew: broker.renew };
   }
 
   async #listen(http: FastifyInstance, config: Config): Promise<string> {

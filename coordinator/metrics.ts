@@ -16,6 +16,8 @@ export interface MetricSources {
   /** Messages ignored so far, by kind. */
   readonly problems: () => ReadonlyMap<string, number>;
   readonly health: () => Promise<Health>;
+  /** When the certificates in use end, ms since the epoch, by door. */
+  readonly certificates?: () => ReadonlyMap<string, number>;
 }
 
 /** One HTTP request that was answered. */
@@ -217,6 +219,12 @@ function newGauges(registry: Registry, version: string): (sources: MetricSources
     labelNames: ['kind'],
     registers,
   });
+  const certificates = gauge(
+    registry,
+    'fedfab_certificate_expiry_timestamp_seconds',
+    'When the certificate in use ends, seconds since the epoch.',
+    'door',
+  );
   const readRuns = runGauges(registry);
   const readHealth = healthGauges(registry);
   return async (sources) => {
@@ -224,6 +232,8 @@ function newGauges(registry: Registry, version: string): (sources: MetricSources
     // Counted elsewhere already, where each kind is logged once for each sender.
     drops.reset();
     for (const [kind, count] of sources.problems()) drops.inc({ kind }, count);
+    certificates.reset();
+    for (const [door, until] of sources.certificates?.() ?? []) certificates.set({ door }, until / 1000);
     readHealth(await sources.health());
   };
 }

@@ -64,6 +64,7 @@ beforeEach(async () => {
     now,
     state: () => 'RUNNING',
     tokensFirst: false,
+    role: { health: () => ({ ok: true, error: null }) },
     broker: () => ({ url: '', connected: true, error: null }),
     checkRun: nothing,
     onRun: nothing,

@@ -64,8 +64,11 @@ export interface Coordinator {
   run(run: string): RunView;
   /** Newest first; `before` is a `next` of an earlier page. */
   rounds(run: string, page: { limit: number; before?: number }): { rounds: readonly RoundView[]; next: number | null };
-  /** Makes a run known. Accepts FedML's configuration as JSON, or its fields flat. Throws `bad_config` with every fault. */
-  defineRun(input: unknown): RunView;
+  /**
+   * Makes a run known. Accepts FedML's configuration as JSON, or its fields flat. Throws `bad_config` with every fault.
+   * `demand` is told the run before anything is done, and throws where the caller has no right to it.
+   */
+  defineRun(input: unknown, demand?: (run: string) => void): RunView;
 
   /**
    * May this client upload now? Called before the body is read. `roundId` may be `current`. Throws `bad_token` (where
@@ -133,8 +136,16 @@ export interface Coordinator {
   /** The newest blocks of the chain, `count` of them at most. */
   ledgerTip(count: number): Promise<LedgerTip>;
 
-  /** The diary's door. AddModel is refused with `not_your_turn` where the round is coordinated and it is not its turn. */
-  invokeChaincode(fn: string, args: readonly string[], choice: GatewayChoice): Promise<string>;
+  /**
+   * The diary's door. AddModel is refused with `not_your_turn` where the round is coordinated and it is not its turn.
+   * `demand` is told the run of what changes anything, null where none is coordinated here or can be told.
+   */
+  invokeChaincode(
+    fn: string,
+    args: readonly string[],
+    choice: GatewayChoice,
+    demand?: (run: string | null) => void,
+  ): Promise<string>;
 
   /**
    * Steps after `afterId` (null: the `recent` last ones, none unless given), then new ones as they happen, until the

@@ -1,17 +1,19 @@
 /** Tokens, passwords, buckets and rights, each by itself. */
 import { X509Certificate } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, describe, expect, it } from 'vitest';
 
+import { newAuthority } from '../../fabric-network/embedded/certificates.ts';
 import { loadConfig, runConfigOf } from '../config.ts';
 import type { RunConfig } from '../core/types.ts';
 import { LogLines } from '../../tests/broker-suite.ts';
 import { defaultName, mosquittoAcl } from './acl.ts';
 import { BrokerUsers } from './broker-users.ts';
-import { makeCertificates } from './certificates.ts';
+import type { Login } from './broker-users.ts';
+import { expiryOf, makeCertificates } from './certificates.ts';
 import { FailureLog } from './failure-log.ts';
 import { mayPublish, mayRead, maySubscribe } from './mqtt-rights.ts';
 import type { MqttNode } from './mqtt-rights.ts';
@@ -35,7 +37,7 @@ describe('an access token', () => {
       role: 'reader' as const,
       sha256: tokenHash(token),
     }));
-    expect(ownerOf(all[7] ?? '', entries)).toEqual({ name: 'n7', role: 'reader' });
+    expect(ownerOf(all[7] ?? '', entries)).toEqual({ name: 'n7', role: 'reader', runs: null });
     for (const wrong of ['', newAccessToken(), entries[7]?.sha256 ?? '', `${all[7] ?? ''} `]) {
       expect(ownerOf(wrong, entries)).toBeNull();
     }
@@ -63,27 +65,81 @@ describe('a password', () => {
 describe('users of the broker', () => {
   const node: MqttNode = { role: 'client', run: 'r', id: 1 };
 
-  it("come in by name and password; a client id is its first user's", async () => {
-    const users = new BrokerUsers([
+  const ab = async (): Promise<BrokerUsers> =>
+    new BrokerUsers([
       { name: 'a', passwordHash: await hashPassword('pa'), node },
       { name: 'b', passwordHash: await hashPassword('pb'), node },
     ]);
-    expect(await users.login('x', 'a', bytes('pa'))).toMatchObject({ name: 'a' });
-    expect(await users.login('x', 'a', bytes('pb'))).toBe('unknown');
-    expect(await users.login('x', '__proto__', bytes('pa'))).toBe('unknown');
-    expect(await users.login('x', 'b', bytes('pb'))).toBe('client-id');
-    expect(await users.login('y', 'b', bytes('pb'))).toMatchObject({ name: 'b' });
-    // However many of its own it uses, another's stays the other's.
-    for (let id = 0; id < 150; id += 1) await users.login(`z${id}`, 'b', bytes('pb'));
-    expect(await users.login('x', 'b', bytes('pb'))).toBe('client-id');
-    expect(await users.login('x', 'a', bytes('pa'))).toMatchObject({ name: 'a' });
+  /** A login with the right password, as `x`. */
+  const of = (name: string, over: Partial<Login> = {}): Login => ({
+    clientId: 'x',
+    name,
+    password: bytes(`p${name}`),
+    network: 'n',
+    clean: true,
+    connection: {},
+    ...over,
   });
 
-  it('that are too many at once are told to come later', async () => {
-    const users = new BrokerUsers([{ name: 'a', passwordHash: 'none', node }]);
-    const logins = Array.from({ length: 600 }, () => users.login('x', 'a', bytes('wrong')));
-    const answers = await Promise.all(logins);
-    expect(new Set(answers)).toEqual(new Set(['unknown', 'busy']));
+  it("come in by name and password; a client id is its first user's", async () => {
+    const users = await ab();
+    expect(await users.login(of('a', { clean: false }))).toMatchObject({ name: 'a' });
+    expect(await users.login(of('a', { password: bytes('pb') }))).toBe('unknown');
+    expect(await users.login(of('__proto__'))).toBe('unknown');
+    expect(await users.login(of('b'))).toBe('client-id');
+    expect(await users.login(of('b', { clientId: 'y' }))).toMatchObject({ name: 'b' });
+    // However many of its own it has used, another's stays the other's.
+    for (let id = 0; id < 150; id += 1) {
+      const connection = {};
+      expect(await users.login(of('b', { clientId: `z${id}`, connection }))).toMatchObject({ name: 'b' });
+      users.left(connection);
+    }
+    expect(await users.login(of('b'))).toBe('client-id');
+    expect(await users.login(of('a'))).toMatchObject({ name: 'a' });
+  });
+
+  it('give a client id back with their session: at once, unless it is kept', async () => {
+    const users = await ab();
+    const [clean, kept, later] = [{}, {}, {}];
+    await users.login(of('a', { clientId: 'clean', connection: clean }));
+    await users.login(of('a', { clientId: 'kept', clean: false, connection: kept }));
+    users.left(clean);
+    users.left(kept);
+    expect(await users.login(of('b', { clientId: 'clean' }))).toMatchObject({ name: 'b' });
+    expect(await users.login(of('b', { clientId: 'kept' }))).toBe('client-id');
+    // A session that is taken over outlives the connection that it is taken from.
+    const first = {};
+    await users.login(of('a', { clientId: 'moved', connection: first }));
+    await users.login(of('a', { clientId: 'moved', connection: later }));
+    users.left(first);
+    expect(await users.login(of('b', { clientId: 'moved' }))).toBe('client-id');
+  });
+
+  it('have a bounded number of connections and of kept sessions each', async () => {
+    const users = await ab();
+    const many = async (name: string, clean: boolean): Promise<number> => {
+      let taken = 0;
+      while ((await users.login(of(name, { clientId: `${name} ${taken}`, clean, connection: {} }))) !== 'too-many')
+        taken += 1;
+      return taken;
+    };
+    expect(await many('a', true)).toBe(50);
+    expect(await many('b', false)).toBe(20);
+  });
+
+  it('that are too many at once are told to come later; those of another address come in meanwhile', async () => {
+    const users = await ab();
+    let answered = 0;
+    const flood = Array.from({ length: 600 }, async (_, number) => {
+      const answer = await users.login(of('a', { password: bytes(`guess ${number}`), network: 'evil' }));
+      answered += 1;
+      return answer;
+    });
+    const honest = await users.login(of('b', { clientId: 'y', network: 'good' }));
+    expect(honest).toMatchObject({ name: 'b' });
+    // What is over the bound is answered at once; of the rest hardly any came first.
+    expect(answered).toBeLessThan(600 - 250 + 10);
+    expect(new Set(await Promise.all(flood))).toEqual(new Set(['unknown', 'busy']));
   });
 });
 
@@ -130,11 +186,13 @@ it('who is turned away is told of once a minute and address, with how often it c
   const failures = new FailureLog(lines.log, () => now);
   for (let times = 0; times < 100; times += 1) failures.report('a', 'bad_token');
   failures.report('b', 'no_right');
+  for (let host = 0; host < 100; host += 1) failures.report(`2001:db8:1:2::${host.toString(16)}`, 'bad_token');
   now += 60_000;
   failures.report('a', 'bad_token');
   expect(lines.lines).toMatchObject([
     { address: 'a', code: 'bad_token', before: 0 },
     { address: 'b', code: 'no_right', before: 0 },
+    { address: '2001:db8:1:2::0', code: 'bad_token', before: 0 },
     { address: 'a', code: 'bad_token', before: 99 },
   ]);
 });
@@ -337,6 +395,45 @@ describe('certificates', () => {
     const again = await makeCertificates(folder, { hosts: ['b.example.com'], clients: [] });
     expect(readFileSync(again.ca, 'utf8')).toBe(authority.toString());
     expect(new X509Certificate(readFileSync(again.server?.cert ?? '')).verify(authority.publicKey)).toBe(true);
+  });
+
+  it('of an authority that is over or half there are not made, and told of with a remedy', async () => {
+    const { ca } = await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const key = join(folder, 'ca-key.pem');
+    const again = (): Promise<unknown> => makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const kept = readFileSync(ca);
+    const past = { notBefore: new Date(Date.now() - 2e9), notAfter: new Date(Date.now() - 1e9) };
+    writeFileSync(ca, (await newAuthority('over', 'FedFab', past)).certificate);
+    await expect(again()).rejects.toMatchObject({
+      code: 'bad_config',
+      message: expect.stringContaining('has ended') as string,
+    });
+    rmSync(ca);
+    await expect(again()).rejects.toMatchObject({ code: 'bad_config', message: expect.stringContaining(ca) as string });
+    writeFileSync(ca, kept);
+    rmSync(key);
+    await expect(again()).rejects.toMatchObject({
+      code: 'bad_config',
+      message: expect.stringContaining(key) as string,
+    });
+  });
+
+  it('do not outlive their authority', async () => {
+    await makeCertificates(folder, { hosts: [], clients: [] });
+    const soon = { notBefore: new Date(Date.now() - 1e6), notAfter: new Date(Date.now() + 1e9) };
+    const authority = await newAuthority('soon over', 'FedFab', soon);
+    writeFileSync(join(folder, 'ca.pem'), authority.certificate);
+    writeFileSync(join(folder, 'ca-key.pem'), authority.key);
+    const made = await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    expect(expiryOf(readFileSync(made.server?.cert ?? ''))).toBe(expiryOf(authority.certificate));
+  });
+
+  it('have keys that nobody else reads, also where a file was there before', async () => {
+    await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    const key = join(folder, 'server-key.pem');
+    chmodSync(key, 0o644);
+    await makeCertificates(folder, { hosts: ['a.example'], clients: [] });
+    expect(statSync(key).mode & 0o777).toBe(0o600);
   });
 
   it.each(['../x', 'a/b', '', 'a b', '.hidden', 'a\nb'])('are not made for "%s"', async (name) => {

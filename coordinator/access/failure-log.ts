@@ -1,5 +1,7 @@
-/** Tells of callers that are turned away: once for each address and minute, however often they come. */
+/** Tells of callers that are turned away: once for each network and minute, however often they come. */
 import type { Logger } from 'pino';
+
+import { networkOf } from './rate-limit.ts';
 
 /** For how long an address that was told of is not told of again, ms. */
 const quietMs = 60_000;
@@ -21,13 +23,15 @@ export class FailureLog {
   /** `code`: of the catalogue, or `mqtt-login`. Neither token nor password nor user name may come in here. */
   report(address: string, code: string): void {
     const now = this.#now();
-    const known = this.#told.get(address);
+    // As the rate limit has it: whoever has one address of IPv6 has very many.
+    const network = networkOf(address);
+    const known = this.#told.get(network);
     if (known !== undefined && now < known.until) {
       known.since += 1;
       return;
     }
-    this.#told.delete(address);
-    this.#told.set(address, { until: now + quietMs, since: 0 });
+    this.#told.delete(network);
+    this.#told.set(network, { until: now + quietMs, since: 0 });
     const [oldest] = this.#told.keys();
     if (this.#told.size > mostAddresses && oldest !== undefined) this.#told.delete(oldest);
     this.#log.warn(

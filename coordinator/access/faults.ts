@@ -1,4 +1,6 @@
 /** What of a configuration would let in whom nobody meant to: found before anything listens. */
+import { isIP } from 'node:net';
+
 import type { Config } from '../config.ts';
 import { isForeignTopic } from './mqtt-rights.ts';
 import type { MqttNode } from './mqtt-rights.ts';
@@ -20,6 +22,7 @@ export function accessFaults({ http, access, broker, mqtt }: Config): AccessFaul
     ...halfTls('http', http),
     ...halfTls('broker', broker),
     ...openHttp(http, access.tokens.length),
+    ...http.trusted_proxies.filter((proxy) => !isNetwork(proxy)).map(unknownProxy),
     ...(mqtt.url === null ? openBroker(broker) : []),
     ...repeated('access.tokens', access.tokens),
     ...repeated('broker.users', broker.users),
@@ -40,6 +43,21 @@ export function nodeOf({ role, run, id }: BrokerUser): MqttNode {
 
 function fault(path: string, got: string | null, expected: string, remedy: string): AccessFault {
   return { path, source: 'configuration', got, expected, remedy };
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits] = text.split('/');
+  const version = isIP(address);
+  return version !== 0 && (bits === undefined || Number(bits) <= (version === 4 ? 32 : 128));
+}
+
+function unknownProxy(proxy: string): AccessFault {
+  return fault(
+    'http.trusted_proxies',
+    JSON.stringify(proxy),
+    'an address, or a network such as 10.0.0.0/8',
+    'Correct it.',
+  );
 }
 
 function halfTls(

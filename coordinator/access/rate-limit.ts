@@ -1,8 +1,6 @@
-/** A token bucket for each address: so many requests a second on average, ten seconds' worth at once. */
+/** A token bucket for each address: so many requests a second on average, ten seconds' worth at once unless set. */
 import { isIPv6 } from 'node:net';
 
-/** Seconds of quiet that fill a bucket. */
-const burstS = 10;
 /** More addresses than these are not remembered: the one that was quiet for longest is forgotten first. */
 const mostAddresses = 10_000;
 
@@ -11,13 +9,18 @@ interface Bucket {
   at: number;
 }
 
-/** See the file's docstring. `perSecond` null: no limit. `now` in ms, of a clock that does not jump. */
+/**
+ * See the file's docstring. `perSecond` null: no limit. `now` in ms, of a clock that does not jump. `burstS`: seconds of
+ * quiet that fill a bucket.
+ */
 export class RateLimit {
   readonly #perSecond: number | null;
   readonly #now: () => number;
+  readonly #burstS: number;
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(perSecond: number | null, now: () => number) {
+  constructor(perSecond: number | null, now: () => number, burstS = 10) {
+    this.#burstS = burstS;
     this.#perSecond = perSecond;
     this.#now = now;
   }
@@ -40,7 +43,7 @@ export class RateLimit {
 
   #filled(key: string, perSecond: number): Bucket {
     const now = this.#now();
-    const most = perSecond * burstS;
+    const most = perSecond * this.#burstS;
     const known = this.#buckets.get(key);
     if (known === undefined) return { left: most, at: now };
     const left = Math.min(most, known.left + ((now - known.at) / 1000) * perSecond);

@@ -11,6 +11,8 @@ export interface Identity {
   /** As in the configuration; it stands in the journal beside what this one ordered. */
   readonly name: string;
   readonly role: Role;
+  /** The runs that it may change; null: all. Looking is free. */
+  readonly runs?: readonly string[] | null;
 }
 
 /** Whether a role has the rights of another. */

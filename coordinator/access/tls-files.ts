@@ -2,7 +2,22 @@
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 
+import type { Logger } from 'pino';
+
 import { FedfabError } from '../errors.ts';
+import { expiryOf } from './certificates.ts';
+
+/** A certificate that ends within so long is warned of, ms. */
+const soonMs = 30 * 86_400_000;
+
+/** Tells of a certificate that is over or soon will be; nothing of one that is not. */
+export function warnOfExpiry(section: string, tls: TlsFiles | null, log: Logger): void {
+  if (tls === null) return;
+  const until = expiryOf(tls.cert);
+  if (until - Date.now() > soonMs) return;
+  const facts = { certificate: section, until: new Date(until).toISOString() };
+  log.warn(facts, 'a certificate ends soon or has ended: renew its files, then send SIGHUP');
+}
 
 /** What a TLS server is made of, PEM. */
 export interface TlsFiles {

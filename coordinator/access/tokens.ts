@@ -12,6 +12,8 @@ export interface TokenEntry {
   readonly role: Role;
   /** SHA-256 of the token's text, hex. */
   readonly sha256: string;
+  /** The runs that it is for; null: all. */
+  readonly runs?: readonly (string | number)[] | null;
 }
 
 /** A new token: `fedfab_` and 43 characters of base64url. The prefix is for programs that look for leaked secrets. */
@@ -31,8 +33,8 @@ export function tokenHash(token: string): string {
 export function ownerOf(token: string, entries: readonly TokenEntry[]): Identity | null {
   const given = createHash('sha256').update(token).digest();
   let owner: Identity | null = null;
-  for (const { name, role, sha256 } of entries) {
-    if (timingSafeEqual(given, Buffer.from(sha256, 'hex'))) owner = { name, role };
+  for (const { name, role, sha256, runs = null } of entries) {
+    if (timingSafeEqual(given, Buffer.from(sha256, 'hex'))) owner = { name, role, runs: runs?.map(String) ?? null };
   }
   return owner;
 }

@@ -96,6 +96,14 @@ async function runServe(options: Options, _args: readonly string[], cli: Cli): P
   tellParent(service);
   const stop = (): void => void service.close();
   cli.signal.addEventListener('abort', stop, { once: true });
+  const reload = (): void => {
+    try {
+      service.reload();
+    } catch (error) {
+      log.error({ err: error }, 'certificates could not be read anew; those from before stay');
+    }
+  };
+  process.on('SIGHUP', reload);
   const shell = cli.env['npm_lifecycle_event'] === undefined ? undefined : whenParentEnds(stop);
   if (cli.signal.aborted) {
     stop();
@@ -104,6 +112,7 @@ async function runServe(options: Options, _args: readonly string[], cli: Cli): P
     await service.done;
   } finally {
     clearInterval(shell);
+    process.off('SIGHUP', reload);
     // Also after a failure of a part: everything else has to be stopped before the process ends.
     await service.close();
   }

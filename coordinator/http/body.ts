@@ -11,6 +11,33 @@ import { FedfabError } from '../errors.ts';
 export interface BodyBounds {
   readonly limit: number;
   readonly timeoutMs: number;
+  /** Asked for each part that arrives: false when there is no room for it. Default: there is. */
+  readonly take?: (bytes: number) => boolean;
+}
+
+/** How many bytes of all bodies may be in memory at once. */
+export class BodyBudget {
+  readonly #most: number;
+  readonly #taken = new Map<object, number>();
+  #all = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Counts bytes of a request; false, and nothing is counted, where they are too many. */
+  take(request: object, bytes: number): boolean {
+    if (this.#all + bytes > this.#most) return false;
+    this.#all += bytes;
+    this.#taken.set(request, (this.#taken.get(request) ?? 0) + bytes);
+    return true;
+  }
+
+  /** The request is over. */
+  giveBack(request: object): void {
+    this.#all -= this.#taken.get(request) ?? 0;
+    this.#taken.delete(request);
+  }
 }
 
 /**
@@ -33,7 +60,7 @@ export class ContinueGate {
 }
 
 /**
- * Reads a body. Rejects with `too_large` as soon as that is known, `body_timeout`, or `bad_request` when the client
+ * Reads a body. Rejects with `too_large` as soon as that is known, `body_timeout`, `busy`, or `bad_request` when the client
  * goes away or the length is not what was declared. `declared`: the Content-Length header.
  */
 export async function readBody(body: Readable, declared: string | undefined, bounds: BodyBounds): Promise<Buffer> {
@@ -48,7 +75,7 @@ export async function readBody(body: Readable, declared: string | undefined, bou
       done();
     };
     const onData = (chunk: Buffer): void => {
-      const refusal = sink.add(chunk);
+      const refusal = bounds.take?.(chunk.length) === false ? tooBusy() : sink.add(chunk);
       if (refusal !== null) settle(() => reject(refusal));
     };
     const onEnd = (): void => {
@@ -134,23 +161,36 @@ interface Sink {
   whole(): Buffer | FedfabError;
 }
 
-/** Length known: one allocation, each byte copied once. */
+/** So much is allocated on a caller's word alone, bytes; what is announced beyond has to come first. */
+const firstAllocation = 64 * 1024;
+
+/** Length known: the buffer grows with what has come, by doubling, and ends at the length. */
 class SizedSink implements Sink {
-  readonly #buffer: Buffer;
+  readonly #length: number;
+  #buffer: Buffer;
   #filled = 0;
 
   constructor(length: number) {
-    this.#buffer = Buffer.allocUnsafe(length);
+    this.#length = length;
+    this.#buffer = Buffer.allocUnsafe(Math.min(length, firstAllocation));
   }
 
   add(chunk: Buffer): FedfabError | null {
-    if (this.#filled + chunk.length > this.#buffer.length) return wrongLength();
+    const wanted = this.#filled + chunk.length;
+    if (wanted > this.#length) return wrongLength();
+    if (wanted > this.#buffer.length) this.#grow(wanted);
     this.#filled += chunk.copy(this.#buffer, this.#filled);
     return null;
   }
 
+  #grow(wanted: number): void {
+    const larger = Buffer.allocUnsafe(Math.min(this.#length, Math.max(wanted, 2 * this.#buffer.length)));
+    this.#buffer.copy(larger, 0, 0, this.#filled);
+    this.#buffer = larger;
+  }
+
   whole(): Buffer | FedfabError {
-    return this.#filled === this.#buffer.length ? this.#buffer : wrongLength();
+    return this.#filled === this.#length ? this.#buffer.subarray(0, this.#length) : wrongLength();
   }
 }
 
@@ -178,6 +218,10 @@ class ChunkedSink implements Sink {
 
 function tooLarge(limit: number): FedfabError {
   return new FedfabError('too_large', `A body may have at most ${limit} bytes here`, { limit_bytes: limit });
+}
+
+function tooBusy(): FedfabError {
+  return new FedfabError('busy', 'Too many bodies are under way; send it again later');
 }
 
 function wrongLength(): FedfabError {

@@ -9,7 +9,15 @@ import type { RouteContext, RouteSpec, Schema } from './route.ts';
 
 /** Ids are strings on the chain; the diary's clients send some of them as numbers. */
 const idArgument: Schema = { type: ['string', 'integer'], minLength: 1, maxLength: 256 };
-const modelArgument: Schema = { type: 'string', minLength: 1, description: 'The model, usually JSON as text' };
+/** Not by `minLength`, for which each character would be counted. */
+const modelArgument: Schema = {
+  type: 'string',
+  pattern: '[\\s\\S]',
+  description: 'The model, usually JSON as text; not empty',
+};
+
+/** Largest body of this door, bytes: as much as the ledger takes of a text (docs/operations.md), and parsed in a moment. */
+export const diaryLimit = 50 * 2 ** 20;
 
 interface DiaryFunction {
   readonly name: string;
@@ -49,7 +57,7 @@ export function diaryRoutes(context: RouteContext): readonly RouteSpec[] {
   return functions.map((fn) => diaryRoute(fn, context));
 }
 
-function diaryRoute(fn: DiaryFunction, { coordinator, bodyLimit }: RouteContext): RouteSpec {
+function diaryRoute(fn: DiaryFunction, { coordinator, bodyLimit, keeper }: RouteContext): RouteSpec {
   const names = [...fn.arguments.keys()];
   return defineRoute<{
     Querystring: { peer?: number; org?: number };
@@ -68,7 +76,7 @@ function diaryRoute(fn: DiaryFunction, { coordinator, bodyLimit }: RouteContext)
       kind: 'json',
       // Further members are passed over, as they always were.
       schema: { type: 'object', properties: Object.fromEntries(fn.arguments), required: names },
-      maxBytes: bodyLimit,
+      maxBytes: Math.min(bodyLimit, diaryLimit),
     },
     responses: {
       200: {
@@ -90,7 +98,8 @@ function diaryRoute(fn: DiaryFunction, { coordinator, bodyLimit }: RouteContext)
     handler: async (request, reply): Promise<FastifyReply> => {
       const { peer = 0, org = 1 } = request.query;
       const args = names.map((name) => String(request.body[name]));
-      const result = await coordinator.invokeChaincode(fn.name, args, { peer, org });
+      const demandRun = (run: string | null): void => keeper.demandRun(request, run);
+      const result = await coordinator.invokeChaincode(fn.name, args, { peer, org }, demandRun);
       return reply.header('content-type', 'application/json; charset=utf-8').send(JSON.stringify(result));
     },
   });

@@ -11,7 +11,13 @@ import type { RouteContext, RouteSpec } from './route.ts';
 const retryMs = 2000;
 
 /** The one route of the feed. */
-export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext): readonly RouteSpec[] {
+export function eventRoutes({
+  coordinator,
+  heartbeatMs,
+  mostEventStreams,
+  closing,
+}: RouteContext): readonly RouteSpec[] {
+  let open = 0;
   const route = defineRoute<{ Querystring: { run?: string; last_event_id?: number; recent?: number } }>({
     method: 'GET',
     path: '/v1/events',
@@ -42,11 +48,16 @@ export function eventRoutes({ coordinator, heartbeatMs, closing }: RouteContext)
         content: { 'text/event-stream': { type: 'string' } },
       },
     },
-    errors: [],
+    errors: ['busy'],
     handler: (request, reply): FastifyReply => {
       const after = lastEventId(request) ?? request.query.last_event_id ?? null;
+      if (open >= mostEventStreams) throw new FedfabError('busy', `${open} event streams are open; come again later`);
+      open += 1;
       const gone = new AbortController();
-      reply.raw.once('close', () => gone.abort());
+      reply.raw.once('close', () => {
+        open -= 1;
+        gone.abort();
+      });
       const signal = AbortSignal.any([gone.signal, closing]);
       const feed = coordinator.feed(after, signal, request.query.recent);
       const stream = Readable.from(frames(feed, request.query.run, heartbeatMs), { objectMode: false });

@@ -65,9 +65,10 @@ export class FakeCoordinator implements Coordinator {
     return { rounds: [sampleRound()], next: 7 };
   }
 
-  defineRun(input: unknown): RunView {
-    this.#called('defineRun', [input]);
+  defineRun(input: unknown, demand?: (run: string) => void): RunView {
     const run = sampleRun((input as { run_id?: string }).run_id ?? 'a1');
+    demand?.(run.run);
+    this.#called('defineRun', [input]);
     if (!this.views.some((view) => view.run === run.run)) this.views = [...this.views, run];
     return run;
   }
@@ -158,7 +159,14 @@ export class FakeCoordinator implements Coordinator {
     return Promise.resolve({ peer: 'peer0.org1.fedfab.com', height: 6, blocks: [{ number: 5, transactions }] });
   }
 
-  invokeChaincode(fn: string, args: readonly string[], choice: object): Promise<string> {
+  invokeChaincode(
+    fn: string,
+    args: readonly string[],
+    choice: object,
+    demand?: (run: string | null) => void,
+  ): Promise<string> {
+    // What changes anything is of the run a1 where it names a round.
+    if (!fn.startsWith('Query')) demand?.(fn === 'AddModel' ? 'a1' : null);
     this.#called('invokeChaincode', [fn, args, choice]);
     return Promise.resolve(this.result);
   }

@@ -16,7 +16,7 @@ const everywhere: readonly ErrorCode[] = [
   'not_ready',
 ];
 const withToken: readonly ErrorCode[] = ['bad_token', 'no_right'];
-const withBody: readonly ErrorCode[] = ['body_timeout', 'too_large', 'unsupported_media_type'];
+const withBody: readonly ErrorCode[] = ['body_timeout', 'too_large', 'unsupported_media_type', 'busy'];
 
 /** Makes the document. `url`: where people reach the API, or `/`. */
 export function openApiDocument(routes: readonly RouteSpec[], version: string, url: string): object {

@@ -37,6 +37,7 @@ export function problemHeaders(error: FedfabError): Readonly<Record<string, stri
       return typeof error.facts['allow'] === 'string' ? { allow: error.facts['allow'] } : {};
     case 'too_many_requests':
       return { 'retry-after': String(error.facts['retry_after_s'] ?? 1) };
+    case 'busy':
     case 'ledger_unavailable':
     case 'not_ready':
       return { 'retry-after': '5' };
@@ -62,12 +63,16 @@ export const safeHeaders: Readonly<Record<string, string>> = {
 /** Refusals by which somebody may be trying the doors. */
 export const suspicious: readonly ErrorCode[] = ['bad_token', 'no_right', 'too_many_requests', 'forbidden_origin'];
 
-/** Answers with the problem document of any error, and logs it: 5xx with its cause, refusals with their reason. */
+/**
+ * Answers with the problem document of any error, and logs it: 5xx with its cause, refusals with their reason; those for
+ * which `isLoud` says no, at `debug`.
+ */
 export function sendProblem(
   thrown: unknown,
   request: FastifyRequest,
   reply: FastifyReply,
   refused: (code: ErrorCode) => void,
+  isLoud: () => boolean = () => true,
 ): FastifyReply {
   const error = asFedfabError(thrown, request.id);
   refused(error.code);
@@ -79,7 +84,8 @@ export function sendProblem(
   } else if (error.status >= 500) {
     request.log.error({ ...facts, facts: error.facts, err: thrown }, 'http request failed');
   } else {
-    request.log.info({ ...facts, facts: error.facts, reason: shorten(error.message) }, 'http request refused');
+    const level = isLoud() ? 'info' : 'debug';
+    request.log[level]({ ...facts, facts: error.facts, reason: shorten(error.message) }, 'http request refused');
   }
   return (
     reply

@@ -65,6 +65,8 @@ export interface RouteContext {
   readonly bodyLimit: number;
   /** Between two comments of an idle event stream, ms. */
   readonly heartbeatMs: number;
+  /** How many event streams there may be at once. */
+  readonly mostEventStreams: number;
   /** Aborts when the server begins to close. */
   readonly closing: AbortSignal;
   /** Knows who sends a request. */

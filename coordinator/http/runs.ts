@@ -41,7 +41,7 @@ function listRuns({ coordinator }: RouteContext): RouteSpec {
   });
 }
 
-function createRun({ coordinator, bodyLimit }: RouteContext): RouteSpec {
+function createRun({ coordinator, bodyLimit, keeper }: RouteContext): RouteSpec {
   const content = { 'application/json': schemaRef('RunView') };
   const headers = { location: { description: 'Where the run is', schema: { type: 'string' } } };
   return defineRoute<{ Body: object }>({
@@ -60,7 +60,7 @@ function createRun({ coordinator, bodyLimit }: RouteContext): RouteSpec {
     errors: ['bad_config'],
     handler: (request, reply): FastifyReply => {
       const known = new Set(coordinator.runs().map((view) => view.run));
-      const run = coordinator.defineRun(request.body);
+      const run = coordinator.defineRun(request.body, (name) => keeper.demandRun(request, name));
       reply.header('location', `/v1/runs/${encodeURIComponent(run.run)}`);
       return reply.code(known.has(run.run) ? 200 : 201).send(run);
     },

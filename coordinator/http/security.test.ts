@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Role } from '../access/roles.ts';
 import { newAccessToken, tokenHash } from '../access/tokens.ts';
 import type { HttpOptions } from '../http.ts';
+import { FedfabError } from '../errors.ts';
 import { newHarness } from './http-harness.ts';
 import type { Harness } from './http-harness.ts';
 import { openAccess } from './security.ts';
@@ -21,6 +22,14 @@ const guarded = {
     requestsPerS: null,
   },
 } satisfies Partial<HttpOptions>;
+
+const bound = newAccessToken();
+const ofOneRun = (runs: readonly string[]): Partial<HttpOptions> => ({
+  access: {
+    ...guarded.access,
+    tokens: [...guarded.access.tokens, { name: 'bound', role: 'operator', sha256: tokenHash(bound), runs }],
+  },
+});
 
 let harness: Harness;
 afterEach(() => harness.close());
@@ -216,4 +225,72 @@ describe('every answer', () => {
     harness = await newHarness({ publicUrl: 'https://fed.example.com' });
     expect((await ask({ url: '/healthz' })).headers['strict-transport-security']).toMatch(/^max-age=/);
   });
+});
+
+describe('a token of one run', () => {
+  const changes = [
+    { method: 'POST', url: '/v1/runs', payload: { run_id: 'a1' } },
+    { method: 'PUT', url: '/v1/runs/a1/global', payload: 'g' },
+    { method: 'PUT', url: '/v1/runs/a1/rounds/0123/global', payload: 'g' },
+    { method: 'POST', url: '/v1/runs/a1/pause' },
+    { method: 'POST', url: '/invokeChaincode/AddModel', payload: { rid: 'r', cid: '1', model: 'm' } },
+  ] as const;
+
+  it.each(changes)('may change that run: $method $url', async (call) => {
+    harness = await newHarness(ofOneRun(['a1']));
+    expect((await ask({ ...call, token: bound })).statusCode).toBeLessThan(300);
+  });
+
+  it.each(changes)('may change no other, and nothing is done: $method $url', async (call) => {
+    harness = await newHarness(ofOneRun(['b2']));
+    const response = await ask({ ...call, token: bound });
+    expect([response.statusCode, response.json<{ code: string }>().code]).toEqual([403, 'no_right']);
+    expect(harness.coordinator.calls.filter(({ method }) => method !== 'run')).toEqual([]);
+  });
+
+  it('may not call what names no run, and may look at all', async () => {
+    harness = await newHarness(ofOneRun(['a1']));
+    for (const [name, payload] of [
+      ['NewRound', { rid: 'r', client_num: '1' }],
+      ['UpdateGlobal', { sid: '0', model: 'm' }],
+    ] as const) {
+      const response = await ask({ method: 'POST', url: `/invokeChaincode/${name}`, payload, token: bound });
+      expect(response.statusCode).toBe(403);
+    }
+    for (const url of ['/v1/runs', '/v1/runs/a1']) expect((await ask({ url, token: bound })).statusCode).toBe(200);
+    const query = { method: 'POST', url: '/invokeChaincode/QueryAllReceived', payload: { rid: 'r' } } as const;
+    expect((await ask({ ...query, token: bound })).statusCode).toBe(200);
+  });
+});
+
+describe('behind a proxy', () => {
+  const from = (forwarded: string, remoteAddress: string): Promise<LightMyRequestResponse> =>
+    harness.app.inject({ url: '/healthz', remoteAddress, headers: { 'x-forwarded-for': forwarded } });
+  const slow = { ...guarded, access: { ...guarded.access, requestsPerS: 1 } };
+  const statuses = async (ask: (number: number) => Promise<LightMyRequestResponse>): Promise<number> => {
+    const answers = await Promise.all(Array.from({ length: 30 }, (_, number) => ask(number)));
+    return answers.filter(({ statusCode }) => statusCode === 429).length;
+  };
+
+  it('that is trusted each caller has a rate of its own', async () => {
+    harness = await newHarness({ ...slow, trustedProxies: ['192.0.2.0/24'] });
+    expect(await statuses((number) => from(`203.0.113.${number}`, '192.0.2.7'))).toBe(0);
+  });
+
+  it('that is not, nobody gets another rate by saying who he is', async () => {
+    harness = await newHarness({ ...slow, trustedProxies: ['192.0.2.0/24'] });
+    expect(await statuses((number) => from(`203.0.113.${number}`, '198.51.100.1'))).toBe(20);
+  });
+});
+
+it('refusals of one caller fill no log', async () => {
+  harness = await newHarness(guarded);
+  for (let times = 0; times < 300; times += 1) await ask({ url: `/nothing/${times}` });
+  for (let times = 0; times < 300; times += 1) {
+    harness.coordinator.refusals.set('authorizeUpload', new FedfabError('not_your_turn', 'no'));
+    await ask({ method: 'PUT', url: '/v1/runs/a1/rounds/0123/models/1', payload: 'm' });
+  }
+  const loud = harness.logged.filter((line) => (JSON.parse(line) as { level: number }).level >= 30);
+  expect(loud.length).toBeGreaterThan(0);
+  expect(loud.length).toBeLessThan(40);
 });

@@ -43,17 +43,23 @@ declare module 'fastify' {
 
 const proxyHeaders = ['forwarded', 'x-forwarded-for', 'x-real-ip'];
 
+/** Refusals of one address that are logged for all to see: twenty at once, then one every five seconds. */
+const loudPerS = 0.2;
+const loudBurstS = 100;
+
 /** Stands at the door of one server. */
 export class Doorkeeper {
   readonly #options: AccessOptions;
   readonly #limit: RateLimit;
   readonly #failures: FailureLog;
+  readonly #loud: RateLimit;
   readonly #known = new WeakMap<FastifyRequest, Identity>();
 
   constructor(options: AccessOptions, log: Logger) {
     this.#options = options;
     this.#limit = new RateLimit(options.requestsPerS, () => performance.now());
     this.#failures = new FailureLog(log, () => performance.now());
+    this.#loud = new RateLimit(loudPerS, () => performance.now(), loudBurstS);
   }
 
   /** True where everybody needs a token. */
@@ -72,7 +78,7 @@ export class Doorkeeper {
   }
 
   #count(request: FastifyRequest): void {
-    const wait = this.#limit.take(request.ip);
+    const wait = this.#limit.take(addressOf(request));
     if (wait === null) return;
     throw new FedfabError('too_many_requests', `This address sends too much; come again in ${wait} s`, {
       retry_after_s: wait,
@@ -101,6 +107,20 @@ export class Doorkeeper {
       });
     }
     this.#known.set(request, identity);
+    const { run } = request.params as { readonly run?: string };
+    if (run !== undefined && request.method !== 'GET' && request.method !== 'HEAD') this.demandRun(request, run);
+  }
+
+  /** Whether a refusal of this caller may stand in the log at `info`: nobody shall fill the disk by asking for nothing. */
+  isLoud(request: FastifyRequest): boolean {
+    return this.#loud.take(addressOf(request)) === null;
+  }
+
+  /** Throws `no_right` where the caller's token is for other runs than this one. `run` null: none that could be told. */
+  demandRun(request: FastifyRequest, run: string | null): void {
+    const { runs = null } = this.#known.get(request) ?? {};
+    if (runs === null || (run !== null && runs.includes(run))) return;
+    throw new FedfabError('no_right', 'Your token is for other runs');
   }
 
   /** Who sends this; null without a token where one is needed. Throws `bad_token` for one that nobody has. */
@@ -125,7 +145,7 @@ export class Doorkeeper {
   refused(error: unknown, request: FastifyRequest): unknown {
     const answer = this.#countRefusedUpload(error, request);
     if (answer instanceof FedfabError && suspicious.includes(answer.code)) {
-      this.#failures.report(request.ip, answer.code);
+      this.#failures.report(addressOf(request), answer.code);
     }
     return answer;
   }
@@ -140,6 +160,11 @@ export class Doorkeeper {
       return tooMany;
     }
   }
+}
+
+/** Who is gone already has no address any more. */
+function addressOf(request: FastifyRequest): string {
+  return request.raw.socket.remoteAddress === undefined ? '' : request.ip;
 }
 
 /** The token of `Authorization: Bearer …` (RFC 6750), or null. */

@@ -339,3 +339,74 @@ describe('stopping', () => {
 async function* endless(signal: AbortSignal): AsyncGenerator<never> {
   await new Promise((resolve) => signal.addEventListener('abort', resolve));
 }
+
+describe('bounds', () => {
+  const head = (length: number): string =>
+    `PUT ${modelPath} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\ncontent-length: ${length}\r\n\r\n`;
+
+  it('what is announced takes no memory before it comes', async () => {
+    const port = await listen({ bodyLimit: 2 ** 30 });
+    const before = process.memoryUsage().arrayBuffers;
+    for (let times = 0; times < 50; times += 1) {
+      const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+      sockets.push(socket);
+      socket.write(`${head(100_000_000)}begun`);
+    }
+    await expect.poll(() => methods().length).toBe(50);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(50 * 2 ** 20);
+  });
+
+  it('more bodies than there is room for are told to come later; an answer gives the room back', async () => {
+    const port = await listen({ bodyLimit: 1000, bodiesLimit: 1500 });
+    const waiting = connect(port, '127.0.0.1').on('error', () => undefined);
+    sockets.push(waiting);
+    waiting.write(`${head(1000)}${'x'.repeat(999)}`);
+    await expect.poll(methods).toEqual(['authorizeUpload']);
+    const put = async (): Promise<number | undefined> => {
+      const request = send(port, { method: 'PUT', path: modelPath, headers: { 'content-length': 800 } });
+      request.end('x'.repeat(800));
+      return (await responseTo(request)).response.statusCode;
+    };
+    expect(await put()).toBe(503);
+    waiting.end('x');
+    await expect.poll(methods).toContain('upload');
+    for (let times = 0; times < 3; times += 1) await expect.poll(put).toBe(201);
+  });
+
+  it('no more event streams are open than may be; one that ends makes room', async () => {
+    const port = await listen({ mostEventStreams: 2 });
+    harness.coordinator.feedEnds = false;
+    const open = async (): Promise<IncomingMessage> => {
+      const request = send(port, { path: '/v1/events', agent: false });
+      request.end();
+      const [response] = (await once(request, 'response')) as [IncomingMessage];
+      return response;
+    };
+    const [first, second] = [await open(), await open()];
+    expect([first.statusCode, second.statusCode, (await open()).statusCode]).toEqual([200, 200, 503]);
+    first.destroy();
+    await expect.poll(async () => (await open()).statusCode).toBe(200);
+  });
+
+  it('no more connections are taken than may be', async () => {
+    const port = await listen({ mostConnections: 3 });
+    const many = Array.from({ length: 5 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    sockets.push(...many);
+    await expect.poll(() => many.filter(({ destroyed }) => destroyed).length).toBe(2);
+  });
+
+  it('who takes nothing of its answer is cut off', async () => {
+    const port = await listen({ answerTimeoutMs: 400 });
+    harness.coordinator.bytes = Buffer.alloc(64 * 2 ** 20);
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+    sockets.push(socket);
+    socket.pause();
+    socket.write(`GET /v1/runs/a1/global HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+    await expect.poll(methods).toEqual(['global']);
+    const ours = new Promise((resolve) => harness.app.server.getConnections((_, count) => resolve(count)));
+    expect(await ours).toBe(1);
+    const left = (): Promise<number> =>
+      new Promise((resolve) => harness.app.server.getConnections((_, count) => resolve(count)));
+    await expect.poll(left, { timeout: 20_000 }).toBe(0);
+  });
+});

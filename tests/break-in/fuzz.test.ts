@@ -128,7 +128,7 @@ function packets(): readonly Buffer[] {
     protocolId: 'MQTT',
     protocolVersion: 4,
     clean: random() < 0.8,
-    clientId: `fuzz-${below(random, 50)}-of-3`,
+    clientId: `fuzz-${below(random, 15)}-of-3`,
     keepalive: 10,
     username: 'client-3',
     password: Buffer.from(random() < 0.9 ? 'password of client-3' : 'guess'),

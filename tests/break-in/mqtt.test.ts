@@ -5,9 +5,9 @@
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 
-import { connectAsync } from 'mqtt';
-import type { MqttClient } from 'mqtt';
+import { connectAsync, MqttClient } from 'mqtt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { loadConfig } from '../../coordinator/config.ts';
@@ -68,6 +68,19 @@ describe('a stranger', () => {
   const come = (options: object): Promise<MqttClient> =>
     connectAsync(world.service.mqttUrl, { reconnectPeriod: 0, ...options });
 
+  /** Logs in from another address of this machine. */
+  const honestComesIn = async (localAddress: string): Promise<void> => {
+    const port = Number(new URL(world.service.mqttUrl).port);
+    const stream = (): Socket => connect({ port, host: '127.0.0.1', localAddress });
+    const login = { username: 'client-3', password: 'password of client-3', reconnectPeriod: 0 };
+    const honest = new MqttClient(stream, login);
+    await new Promise<void>((resolve, reject) => {
+      honest.once('connect', () => resolve());
+      honest.once('error', reject);
+    });
+    await honest.endAsync();
+  };
+
   shut('without a name', async () => expect(come({})).rejects.toMatchObject({ code: 4 }));
   shut('with a name and no password', async () =>
     expect(come({ username: 'client-1' })).rejects.toMatchObject({ code: 4 }),
@@ -98,6 +111,20 @@ describe('a stranger', () => {
     const body = Buffer.concat([Buffer.from([0, topic.length]), Buffer.from(topic), Buffer.from(payload)]);
     socket.write(Buffer.concat([Buffer.from([0x30, body.length]), body]));
     await closed;
+  });
+  shut('who opens connections and says nothing: others still come in', async () => {
+    const port = Number(new URL(world.service.mqttUrl).port);
+    const silent = Array.from({ length: 400 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    await eventually(() => silent.filter(({ destroyed }) => destroyed).length >= 140);
+    await honestComesIn('127.0.0.2');
+    for (const socket of silent) socket.destroy();
+  });
+  shut('who guesses passwords without end: others still come in', async () => {
+    const guesses = Array.from({ length: 300 }, () =>
+      come({ username: 'client-1', password: 'guess', clientId: '' }).catch((error: unknown) => error),
+    );
+    await honestComesIn('127.0.0.3');
+    for (const answer of await Promise.all(guesses)) expect(answer).toBeInstanceOf(Error);
   });
   shut('who announces a packet that would fill the memory', async () => {
     const socket = connect(Number(new URL(world.service.mqttUrl).port), '127.0.0.1').on('error', () => undefined);

@@ -3,11 +3,12 @@
  * has the authority comes in, who has not, or speaks plainly, does not. Cannot show: what a broken cipher would give away.
  */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:https';
 import type { RequestOptions } from 'node:https';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 
 import { connectAsync } from 'mqtt';
 import type { IClientOptions } from 'mqtt';
@@ -159,6 +160,34 @@ describe('MQTT', () => {
   });
 });
 
+test('a renewed certificate is there after a reload, without a stop; one that does not fit changes nothing', async () => {
+  const certs = join(directory.path, 'certs');
+  const port = portOf(service.httpUrl);
+  const serial = (at: number): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connectTls({ host: '127.0.0.1', port: at, ca }, () => {
+        resolve(socket.getPeerCertificate().serialNumber);
+        socket.destroy();
+      }).on('error', reject);
+    });
+  const both = (): Promise<string[]> => Promise.all([serial(port), serial(portOf(service.mqttUrl))]);
+  const before = await both();
+  await makeCertificates(certs, { hosts: ['fed.example.com'], clients: [] });
+  service.reload();
+  const renewed = await both();
+  expect(renewed[0]).not.toBe(before[0]);
+  expect(renewed[1]).toBe(renewed[0]);
+  expect((await ask('/metrics', { ca })).body).toMatch(
+    /^fedfab_certificate_expiry_timestamp_seconds\{door="http"\} \d{10}/m,
+  );
+  const key = readFileSync(join(certs, 'server-key.pem'));
+  writeFileSync(join(certs, 'server-key.pem'), readFileSync(join(certs, 'ca-key.pem')));
+  expect(() => service.reload()).toThrow('cannot be used');
+  writeFileSync(join(certs, 'server-key.pem'), key);
+  expect(await both()).toEqual(renewed);
+  expect(await ask('/readyz', { ca })).toMatchObject({ status: 200 });
+});
+
 test('a key that is not of its certificate is told of before anything listens', async () => {
   const other = await makeCertificates(join(directory.path, 'other'), { hosts: ['a'], clients: [] });
   const config = loadConfig({
@@ -175,4 +204,18 @@ test('a key that is not of its certificate is told of before anything listens', 
     code: 'bad_config',
     message: expect.stringContaining('broker.cert_file') as string,
   });
+  // Nor is a journal opened, a network started, a broker.
+  const http = loadConfig({
+    cwd: directory.path,
+    flags: {
+      data_dir: join(directory.path, 'never'),
+      'broker.port': '0',
+      'http.cert_file': join(directory.path, 'certs/server.pem'),
+      'http.key_file': join(directory.path, 'certs/none.pem'),
+    },
+  });
+  await expect(serve(http, { log: newLogger({ level: 'silent', format: 'json' }) })).rejects.toMatchObject({
+    message: expect.stringContaining('http.cert_file') as string,
+  });
+  expect(existsSync(join(directory.path, 'never'))).toBe(false);
 });

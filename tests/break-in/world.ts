@@ -137,6 +137,11 @@ export class World {
     await this.#admitted(1);
     await this.#ready(2);
     await this.#until(({ ready }) => ready.includes(2));
+    // What the ledger is still asked for (has the dropped client a model?) is answered before anybody looks for changes.
+    await eventually(async () => {
+      const seen = [await this.snapshot(), await this.snapshot(), await this.snapshot()];
+      return new Set(seen.map((one) => JSON.stringify(one))).size === 1;
+    });
   }
 
   /** The rest of the round, as honest clients play it; then what the round came to. */
