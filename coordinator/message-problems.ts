@@ -12,8 +12,12 @@ export const dropKinds = [
   'not-json',
   'not-an-object',
   'bad-field',
+  'bad-run',
   'topic-mismatch',
   'unknown-run',
+  'too-many-runs',
+  'confused-run',
+  'ambiguous-will',
   'topic',
   'forbidden',
 ] as const;

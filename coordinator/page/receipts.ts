@@ -92,7 +92,12 @@ function globalPart(round: RoundView): HTMLElement[] {
 
 function localTable(run: string, round: RoundView): HTMLElement {
   const heads = ['Client', 'Trained', 'Waited', 'Uploaded', 'Digest', 'Transaction', 'Block', 'Size'];
-  const head = element('tr', {}, ...heads.map((text) => element('th', { scope: 'col', text })));
+  const spans = new Set(['Trained', 'Waited', 'Uploaded']);
+  const head = element(
+    'tr',
+    {},
+    ...heads.map((text) => element('th', { scope: 'col', text, ...(spans.has(text) ? { class: 'number' } : {}) })),
+  );
   const rows = round.clients.map((client) => element('tr', {}, ...localCells(run, round, client)));
   const table = element(
     'table',
@@ -108,7 +113,7 @@ function localCells(run: string, round: RoundView, client: ClientView): HTMLElem
   const { receipt } = client;
   const { trained, waited, uploaded } = spansOf(client);
   const spans = [trained, waited, uploaded].map((ms) =>
-    element('td', { class: 'span', text: ms === null ? '–' : duration(ms) }),
+    element('td', { class: 'number span', text: ms === null ? '–' : duration(ms) }),
   );
   if (receipt === null)
     return [name, ...spans, element('td', { colspan: '4', class: 'quiet', text: 'no model on the chain' })];

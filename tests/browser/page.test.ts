@@ -154,6 +154,11 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(page.locator('#rounds tr').first(), /1.*all.*4\/4.*75\.0 %/);
     await expectText(page.locator('#trend-accuracy strong'), '75.0 %');
     expect(await page.locator('#timeline path.uploaded').count()).toBe(2);
+    // All have sent: the bar is full to its end.
+    const [end, full] = await page.evaluate<number[]>(
+      "['#progress .share.sent', '#progress'].map((one) => document.querySelector(one).getBoundingClientRect().right)",
+    );
+    expect(end).toBeCloseTo(full ?? 0);
   });
 
   test("each model's receipt is one click away, and says what the chain says", async () => {
