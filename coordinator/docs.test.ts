@@ -6,7 +6,8 @@ import { parse } from 'yaml';
 
 import golden from '../topics/fixtures/messages.json' with { type: 'json' };
 import messages from '../topics/messages.json' with { type: 'json' };
-import type { Step } from './core/types.ts';
+import type { Decoded } from '../topics/messages.ts';
+import type { RunView, Step } from './core/types.ts';
 import { errorCatalogue } from './errors.ts';
 import { newHarness } from './http/http-harness.ts';
 import type { Harness } from './http/http-harness.ts';
@@ -73,25 +74,141 @@ describe('docs/operations.md', () => {
     expect(written.filter((line) => !told.has(line))).toEqual([]);
   });
 
-  test('has a row for every metric of ours, with its type', async () => {
-    const known = [...(await allMetrics())].filter(([name]) => !/^fedfab_(process|nodejs)_/.test(name));
-    expect(table(operations, 'metrics', 2).sort()).toEqual(known.sort());
+  test('has a row for every metric of ours, with its type and labels', async () => {
+    const metrics = await allMetrics();
+    const ours = [...metrics].filter(([name]) => !processMetric.test(name));
+    const known = ours.map(([name, { type, labels }]) => [name, type, [...labels.keys()].join(', ')]);
+    expect(table(operations, 'metrics', 3).toSorted()).toEqual(known.toSorted());
   });
+
+  test('names every kind of a label that has kinds', async () => {
+    const metrics = await allMetrics();
+    const kindsOf = (name: string): string[] => [...(metrics.get(name)?.labels.get('kind') ?? [])];
+    const kinds = [
+      ...kindsOf('fedfab_mqtt_dropped_messages_total').map((kind) => [kind, 'dropped']),
+      ...kindsOf('fedfab_mqtt_connection_problems_total').map((kind) => [kind, 'connection']),
+    ];
+    expect(table(operations, 'kinds', 2)).toEqual(kinds);
+    const row = (metric: string): string => {
+      const found = table(operations, 'metrics', 4).find(([name]) => name === metric);
+      return found?.[3] ?? '';
+    };
+    for (const end of metrics.get('fedfab_rounds_total')?.labels.get('end') ?? [])
+      expect(row('fedfab_rounds_total')).toContain(end);
+    const messageKinds: Readonly<Record<Decoded['kind'], true>> = {
+      ...{ init: true, sync: true, model: true, ready: true, start: true, send: true },
+      ...{ status: true, finish: true, 'last-will': true, other: true, foreign: true, malformed: true },
+    };
+    for (const kind of Object.keys(messageKinds)) expect(row('fedfab_mqtt_messages_total')).toContain(kind);
+  });
+
+  test.skipIf(process.platform !== 'linux')(
+    "has a row for every metric of prom-client's (Linux has most)",
+    async () => {
+      const known = [...(await allMetrics())].filter(([name]) => processMetric.test(name));
+      expect(table(operations, 'process-metrics', 2)).toEqual(known.map(([name, { type }]) => [name, type]));
+    },
+  );
 });
 
-/** Every metric with its type. */
-async function allMetrics(): Promise<ReadonlyMap<string, string>> {
+const processMetric = /^fedfab_(process|nodejs)_/;
+
+interface KnownMetric {
+  readonly type: string;
+  /** Its labels with the values that they may have here. */
+  readonly labels: ReadonlyMap<string, ReadonlySet<string>>;
+}
+
+/** Every metric with its type, its labels and their values, once of everything has happened. */
+async function allMetrics(): Promise<ReadonlyMap<string, KnownMetric>> {
   const health: Health = {
     ok: true,
     state: 'RUNNING',
     broker: { url: '', connected: true, error: null },
-    gateways: [],
+    gateways: [{ peer: 'p', mspId: 'm', endpoint: '', up: true, error: null }],
     journal: { ok: true, error: null },
     role: { ok: true, error: null },
   };
-  const sources = { runs: () => [], problems: () => new Map<string, number>(), health: () => Promise.resolve(health) };
-  const text = await newMetrics('1.2.3').text(sources);
-  return new Map([...text.matchAll(/^# TYPE (fedfab_\w+) (\w+)$/gm)].map(([, name = '', type = '']) => [name, type]));
+  const metrics = newMetrics('1.2.3');
+  metrics.step({ step: 'measured', accuracy: 1, run: '7', at: 0, round_id: 'r', round_idx: 0 });
+  metrics.ignored({ type: 'ignored', event: 'Send', reason: 'not-sending' });
+  metrics.message('in', 'ready');
+  metrics.request({ method: 'GET', route: '/v1/runs', status: 200, tookMs: 1 });
+  metrics.ledger.submitted('AddModel', 'written', 1);
+  const view = {
+    ...{ run: '7', ready: [], sending: [], paused: null },
+    round: { round_idx: 0, clients: [] },
+  } as unknown as RunView;
+  const certificates = (): ReadonlyMap<string, number> => new Map([['http', 0]]);
+  const sources = {
+    runs: () => [view],
+    problems: () => new Map(),
+    health: () => Promise.resolve(health),
+    certificates,
+  };
+  const text = await metrics.text(sources);
+  return new Map(
+    [...text.matchAll(/^# TYPE (fedfab_\w+) (\w+)$/gm)].map(([, name = '', type = '']) => [
+      name,
+      { type, labels: labelsIn(text, type === 'histogram' ? `${name}_count` : name) },
+    ]),
+  );
+}
+
+function labelsIn(text: string, series: string): ReadonlyMap<string, ReadonlySet<string>> {
+  const labels = new Map<string, Set<string>>();
+  for (const [, list = ''] of text.matchAll(new RegExp(`^${series}\\{(.*)\\} `, 'gm'))) {
+    for (const [, label = '', value = ''] of list.matchAll(/(\w+)="([^"]*)"/g)) {
+      labels.set(label, (labels.get(label) ?? new Set()).add(value));
+    }
+  }
+  return labels;
+}
+
+/** Labels that Prometheus adds to every series that it scrapes. */
+const scrapeLabels = ['job', 'instance'];
+/** Labels whose values are told by whoever sends or runs something: a query may ask for any. */
+const openLabels = new Set([
+  'run',
+  'version',
+  'peer',
+  'msp',
+  'route',
+  'status',
+  'method',
+  'reason',
+  'event',
+  ...scrapeLabels,
+]);
+
+interface Asked {
+  readonly name: string;
+  readonly label: string;
+  readonly values: readonly string[];
+}
+
+/** The selectors of a query: `name{label="value"}`, `=~` with its alternatives. */
+function selectorsIn(query: string): Asked[] {
+  return [...query.matchAll(/\b(fedfab_\w+)\{([^}]*)\}/g)].flatMap(([, name = '', list = '']) =>
+    [...list.matchAll(/(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"/g)].map(([, label = '', value = '']) => ({
+      name,
+      label,
+      values: value.split('|'),
+    })),
+  );
+}
+
+/** The labels that a query groups or joins by. */
+function groupedIn(query: string): string[] {
+  return [...query.matchAll(/\b(?:by|on|without|ignoring)\s*\(([^)]*)\)/g)].flatMap(([, list = '']) =>
+    list.split(',').map((label) => label.trim()),
+  );
+}
+
+/** The metric of a series: a histogram has three. */
+function metricOf(known: ReadonlyMap<string, KnownMetric>, name: string): KnownMetric | undefined {
+  const base = known.get(name.replace(/_(bucket|sum|count)$/, ''));
+  return known.get(name) ?? (base?.type === 'histogram' ? base : undefined);
 }
 
 describe.each([
@@ -103,13 +220,54 @@ describe.each([
     const queries = read();
     expect(queries.length).toBeGreaterThan(10);
     for (const query of queries) {
-      for (const [name] of query.matchAll(/\bfedfab_\w+/g)) {
-        const base = name.replace(/_(bucket|sum|count)$/, '');
-        const exists = known.has(name) || known.get(base) === 'histogram';
-        expect(exists, `${name} in ${query}`).toBe(true);
+      for (const [name] of query.matchAll(/\bfedfab_\w+/g))
+        expect(metricOf(known, name), `${name} in ${query}`).toBeDefined();
+    }
+  });
+
+  test('asks only for labels that these metrics have, and for values that these may have', async () => {
+    const known = await allMetrics();
+    for (const query of read()) {
+      for (const { name, label, values } of selectorsIn(query)) {
+        const labels = metricOf(known, name)?.labels;
+        expect([...(labels?.keys() ?? []), ...scrapeLabels], `${label} in ${query}`).toContain(label);
+        const may = labels?.get(label) ?? new Set();
+        for (const value of openLabels.has(label) ? [] : values) expect([...may], query).toContain(value);
       }
     }
   });
+
+  test('groups only by labels that are there', async () => {
+    const known = await allMetrics();
+    for (const query of read()) {
+      const names = [...query.matchAll(/\bfedfab_\w+/g)].map(([name]) => name);
+      const labels = names.flatMap((name) => [...(metricOf(known, name)?.labels.keys() ?? [])]);
+      for (const label of groupedIn(query)) expect([...labels, 'le', ...scrapeLabels], query).toContain(label);
+    }
+  });
+});
+
+test('alerts name only labels that their series have, and log lines that exist', async () => {
+  const known = await allMetrics();
+  const told = new Set(
+    [...table(operations, 'lines', 1), ...table(operations, 'steps', 3).map(([, , msg = '']) => [msg])].flat(),
+  );
+  const { groups } = parse(page('prometheus-alerts.yaml')) as {
+    groups: { rules: { expr: string; annotations: { summary: string; description: string } }[] }[];
+  };
+  for (const { expr, annotations } of groups.flatMap(({ rules }) => rules)) {
+    const text = `${annotations.summary} ${annotations.description}`;
+    const [first = ''] = expr.match(/\bfedfab_\w+/) ?? [];
+    const grouped = /^(?:sum|max|min) by/.test(expr) ? groupedIn(expr) : null;
+    const labels = grouped ?? [...(metricOf(known, first)?.labels.keys() ?? []), ...scrapeLabels];
+    for (const [, label] of text.matchAll(/\$labels\.(\w+)/g)) expect(labels, text).toContain(label);
+    for (const [, line = ''] of text.matchAll(/"([^"]+)"/g)) {
+      expect(
+        [...told].some((one) => one.startsWith(line)),
+        line,
+      ).toBe(true);
+    }
+  }
 });
 
 /** Everything under a key that holds a query of Prometheus, at any depth. */

@@ -103,6 +103,9 @@ const stepLines: Readonly<Record<Step['step'], readonly [Level, string]>> = {
   'run-forgotten': ['warn', 'run forgotten'],
 };
 
+/** Every kind of step. */
+export const stepNames: readonly Step['step'][] = Object.keys(stepLines) as Step['step'][];
+
 /** Writes one line for a step of the protocol: run, round, client, queue length, waited and held milliseconds in fields. */
 export function logStep(log: Logger, step: Step): void {
   const [level, message] = stepLines[step.step];

@@ -81,7 +81,11 @@ test('gauges show what is now, and forget what is gone', async () => {
   const idle = { ...view, run: 'b', ready: [], sending: [], paused: { at: 1, by: 'anna' }, round: null };
   const before = await metrics.text({
     runs: () => [view, idle],
-    problems: () => new Map([['not-json', 4]]),
+    problems: () =>
+      new Map([
+        ['not-json', 4],
+        ['login', 2],
+      ]),
     health: () => Promise.resolve({ ...well, ok: false, broker: { ...well.broker, connected: false } }),
   });
   expect(before).toContain('fedfab_queue_clients{run="a"} 2');
@@ -92,6 +96,9 @@ test('gauges show what is now, and forget what is gone', async () => {
   const states = [...before.matchAll(/^fedfab_clients\{run="a",state="(\w+)"\} (\d)$/gm)].map(([, ...of]) => of.join());
   expect(states).toEqual(['training,0', 'ready,1', 'sending,1', 'sent,1', 'offline,1', 'expired,1']);
   expect(before).toContain('fedfab_mqtt_dropped_messages_total{kind="not-json"} 4');
+  // Nothing was lost by a wrong password: it is told apart.
+  expect(before).not.toContain('fedfab_mqtt_dropped_messages_total{kind="login"}');
+  expect(before).toContain('fedfab_mqtt_connection_problems_total{kind="login"} 2');
   expect(before).toContain('fedfab_broker_connected 0');
   expect(before).toContain('fedfab_ready 0');
   expect(before).toContain('fedfab_gateway_up{peer="peer0",msp="Org1MSP"} 1');
@@ -102,4 +109,60 @@ test('gauges show what is now, and forget what is gone', async () => {
   expect(after).not.toContain('fedfab_clients{');
   expect(after).toContain('fedfab_journal_ok 1');
   expect(after).toContain('fedfab_ready 1');
+});
+
+const idleRun = (run: string): RunView =>
+  ({ run, ready: [1], sending: [], paused: null, round: null }) as unknown as RunView;
+
+test('what alerts ask for is there before it happens: the first of a kind is a growth from 0', async () => {
+  const text = await newMetrics('1.2.3').text({ ...nothing, runs: () => [idleRun('a')] });
+  for (const series of [
+    'fedfab_steps_total{run="a",step="ledger-refused"}',
+    'fedfab_rounds_total{run="a",end="quorum"}',
+    'fedfab_lease_expiries_total{run="a"}',
+    'fedfab_admissions_total{run="a"}',
+    'fedfab_wait_seconds_count{run="a"}',
+    'fedfab_ledger_submits_total{function="AddModel",outcome="fate_unknown"}',
+    'fedfab_http_refusals_total{code="bad_token"}',
+    'fedfab_mqtt_dropped_messages_total{kind="oversized"}',
+    'fedfab_mqtt_connection_problems_total{kind="login"}',
+  ]) {
+    expect(text.split('\n')).toContain(`${series} 0`);
+  }
+});
+
+test('a run that is forgotten leaves nothing behind, and begins at 0 when it comes again', async () => {
+  const metrics = newMetrics('1.2.3');
+  const admitted = { step: 'admitted', client: 1, waited_ms: 1, lease_s: 1, queue: 0, repeated: false } as const;
+  metrics.step({ ...admitted, ...round });
+  metrics.step({ step: 'measured', accuracy: 0.5, ...round });
+  expect(await metrics.text(nothing)).toContain('run="a"');
+  metrics.step({ step: 'run-forgotten', run: 'a', at: 0, by: 'alice' });
+  expect(await metrics.text(nothing)).not.toContain('run="a"');
+  metrics.step({ step: 'run-started', run: 'a', at: 0, generation: 1 });
+  const again = await metrics.text(nothing);
+  expect(again).toContain('fedfab_admissions_total{run="a"} 0');
+  expect(again).not.toContain('fedfab_accuracy_ratio{');
+});
+
+test('however many runs there are: a hundred have a label of their own, the others share one', async () => {
+  const metrics = newMetrics('1.2.3');
+  const runs = Array.from({ length: 150 }, (_, index) => `run-${index}`);
+  const labels = async (): Promise<Set<string>> =>
+    new Set(
+      [...(await metrics.text({ ...nothing, runs: () => runs.map(idleRun) })).matchAll(/run="([^"]+)"/g)].map(
+        ([, run = '']) => run,
+      ),
+    );
+  for (const run of runs)
+    metrics.step({ step: 'sent', client: 1, waited_ms: 0, held_ms: 1, queue: 0, remaining: 0, ...round, run });
+  expect((await labels()).size).toBe(101);
+  const text = await metrics.text({ ...nothing, runs: () => runs.map(idleRun) });
+  expect(text).toContain('fedfab_hold_seconds_count{run="(others)"} 50');
+  expect(text).toContain('fedfab_steps_total{run="(others)",step="sent"} 50');
+  expect(text).toContain('fedfab_queue_clients{run="(others)"} 50');
+  // A place that becomes free is taken by the next one that is seen.
+  metrics.step({ step: 'run-forgotten', run: 'run-7', at: 0, by: 'alice' });
+  runs.splice(7, 1);
+  expect(await labels()).toContain('run-100');
 });

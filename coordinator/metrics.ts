@@ -1,20 +1,26 @@
 /**
  * What `/metrics` shows, in Prometheus' text format. Counters and histograms are fed from the steps of the protocol and
  * by those who do the work, so that log, history and metrics cannot disagree; gauges are read when they are asked for.
- * No label comes from the wire but the run, whose number is bounded by what is coordinated.
+ * No label comes from the wire but the run, and of runs only so many have one of their own (`run-labels.ts`). What is told
+ * by kind begins at 0 for every kind.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-import type { Effect, RunView, Step } from './core/types.ts';
+import type { Effect, RoundEnd, RunView, Step } from './core/types.ts';
+import { errorCatalogue } from './errors.ts';
 import type { LedgerObserver } from './ledger/port.ts';
+import { stepNames } from './log.ts';
+import { connectionKinds, dropKinds } from './message-problems.ts';
+import type { ProblemKind } from './message-problems.ts';
 import { countStates } from './page/client-state.ts';
+import { otherRuns, RunLabels } from './run-labels.ts';
 import type { Health } from './service.ts';
 
 /** What the gauges are read from. */
 export interface MetricSources {
   readonly runs: () => readonly RunView[];
-  /** Messages ignored so far, by kind. */
-  readonly problems: () => ReadonlyMap<string, number>;
+  /** What went wrong so far with messages and connections, by kind. */
+  readonly problems: () => ReadonlyMap<ProblemKind, number>;
   readonly health: () => Promise<Health>;
   /** When the certificates in use end, ms since the epoch, by door. */
   readonly certificates?: () => ReadonlyMap<string, number>;
@@ -46,16 +52,19 @@ export interface Metrics {
 /** Waits and holds: from an idle slot's milliseconds to the minutes of a large model behind a long queue. */
 const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
 
+const ends: Readonly<Record<RoundEnd, true>> = { all: true, quorum: true, superseded: true, restarted: true };
+const roundEnds = Object.keys(ends) as RoundEnd[];
+
 /** Makes a registry of its own: two coordinators in one process do not share counts. `version` is FedFab's own. */
 export function newMetrics(version: string): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'fedfab_' });
-  const protocol = protocolMetrics(registry);
-  const traffic = trafficMetrics(registry);
-  const gauges = newGauges(registry, version);
+  const { labels, step, ignored } = protocolMetrics(registry);
+  const gauges = newGauges(registry, version, labels);
   return {
-    ...protocol,
-    ...traffic,
+    step,
+    ignored,
+    ...trafficMetrics(registry),
     ledger: ledgerMetrics(registry),
     text: async (sources) => {
       await gauges(sources);
@@ -64,7 +73,39 @@ export function newMetrics(version: string): Metrics {
   };
 }
 
-function protocolMetrics(registry: Registry): Pick<Metrics, 'step' | 'ignored'> {
+/** Labels of the metrics that are kept by run. */
+type RunMetrics = Pick<Metrics, 'step' | 'ignored'> & { readonly labels: RunLabels };
+
+function protocolMetrics(registry: Registry): RunMetrics {
+  const registers = [registry];
+  const ignored = new Counter({
+    name: 'fedfab_ignored_events_total',
+    help: 'Events that changed nothing, by why.',
+    labelNames: ['event', 'reason'],
+    registers,
+  });
+  const kept = runMetrics(registry);
+  const labels = new RunLabels(kept.begin, kept.forget);
+  return {
+    labels,
+    step(step) {
+      kept.step(step, labels.of(step.run));
+      if (step.step === 'run-forgotten') labels.forget(step.run);
+    },
+    ignored({ event, reason }) {
+      ignored.inc({ event, reason });
+    },
+  };
+}
+
+interface KeptByRun {
+  /** Puts every label at 0, so that an alert sees the first of a kind: `increase` of a counter that begins at 1 is 0. */
+  readonly begin: (run: string) => void;
+  readonly step: (step: Step, run: string) => void;
+  readonly forget: (run: string) => void;
+}
+
+function runMetrics(registry: Registry): KeptByRun {
   const registers = [registry];
   const labelNames = ['run'] as const;
   const histogram = (name: string, help: string): Histogram<'run'> =>
@@ -82,12 +123,6 @@ function protocolMetrics(registry: Registry): Pick<Metrics, 'step' | 'ignored'> 
     labelNames: ['run', 'end'],
     registers,
   });
-  const ignored = new Counter({
-    name: 'fedfab_ignored_events_total',
-    help: 'Events that changed nothing, by why.',
-    labelNames: ['event', 'reason'],
-    registers,
-  });
   const admissions = counter(
     'fedfab_admissions_total',
     'Clients that got the slot; a START sent again does not count.',
@@ -97,15 +132,27 @@ function protocolMetrics(registry: Registry): Pick<Metrics, 'step' | 'ignored'> 
   const holds = histogram('fedfab_hold_seconds', 'From START to an accepted SEND.');
   const roundTimes = histogram('fedfab_round_seconds', 'From the first message of a round to its end.');
   const bytes = counter('fedfab_model_bytes_total', 'Bytes of local models on the chain.');
-  const accuracy = new Gauge({
-    name: 'fedfab_accuracy_ratio',
-    help: 'Accuracy of the latest global model that the server reported one for, 0 to 1.',
-    labelNames,
-    registers,
-  });
+  const accuracy = gauge(
+    registry,
+    'fedfab_accuracy_ratio',
+    'Accuracy of the latest global model that the server reported one for, 0 to 1.',
+    'run',
+  );
+  const counters = [admissions, expiries, bytes];
+  const histograms = [waits, holds, roundTimes];
   return {
-    step(step) {
-      const { run } = step;
+    begin(run) {
+      for (const one of counters) one.inc({ run }, 0);
+      for (const one of histograms) one.zero({ run });
+      for (const step of stepNames) steps.inc({ run, step }, 0);
+      for (const end of roundEnds) rounds.inc({ run, end }, 0);
+    },
+    forget(run) {
+      for (const one of [...counters, ...histograms, accuracy]) one.remove({ run });
+      for (const step of stepNames) steps.remove({ run, step });
+      for (const end of roundEnds) rounds.remove({ run, end });
+    },
+    step(step, run) {
       steps.inc({ run, step: step.step });
       switch (step.step) {
         case 'admitted':
@@ -127,13 +174,10 @@ function protocolMetrics(registry: Registry): Pick<Metrics, 'step' | 'ignored'> 
           roundTimes.observe({ run }, step.took_ms / 1000);
           return;
         case 'measured':
-          accuracy.set({ run }, step.accuracy);
+          if (run !== otherRuns) accuracy.set({ run }, step.accuracy);
           return;
         default:
       }
-    },
-    ignored({ event, reason }) {
-      ignored.inc({ event, reason });
     },
   };
 }
@@ -165,6 +209,7 @@ function trafficMetrics(registry: Registry): Pick<Metrics, 'message' | 'request'
     labelNames: ['code'],
     registers,
   });
+  for (const code of Object.keys(errorCatalogue)) refusals.inc({ code }, 0);
   return {
     message: (direction, kind) => messages.inc({ direction, kind }),
     request({ method, route, status, tookMs }) {
@@ -174,6 +219,18 @@ function trafficMetrics(registry: Registry): Pick<Metrics, 'message' | 'request'
     refused: (code) => refusals.inc({ code }),
   };
 }
+
+/** What the coordinator submits, and how that may end where nobody asked for something odd. */
+const submitted = ['NewRound', 'ExtendRound', 'AddModel', 'CloseRound', 'UpdateGlobal'];
+const outcomes = [
+  'written',
+  'existed',
+  'recovered',
+  'contract_refused',
+  'ledger_unavailable',
+  'fate_unknown',
+  'internal',
+];
 
 function ledgerMetrics(registry: Registry): LedgerObserver {
   const registers = [registry];
@@ -195,6 +252,7 @@ function ledgerMetrics(registry: Registry): LedgerObserver {
     help: 'Calls of a gateway that failed and were made again.',
     registers,
   });
+  for (const fn of submitted) for (const outcome of outcomes) submits.inc({ function: fn, outcome }, 0);
   return {
     submitted(fn, outcome, ms) {
       submits.inc({ function: fn, outcome });
@@ -205,7 +263,7 @@ function ledgerMetrics(registry: Registry): LedgerObserver {
 }
 
 /** What is read when it is asked for. */
-function newGauges(registry: Registry, version: string): (sources: MetricSources) => Promise<void> {
+function newGauges(registry: Registry, version: string, labels: RunLabels): (sources: MetricSources) => Promise<void> {
   const registers = [registry];
   new Gauge({
     name: 'fedfab_build_info',
@@ -213,28 +271,46 @@ function newGauges(registry: Registry, version: string): (sources: MetricSources
     labelNames: ['version'],
     registers,
   }).set({ version }, 1);
-  const drops = new Counter({
-    name: 'fedfab_mqtt_dropped_messages_total',
-    help: 'MQTT messages that could not be used, by kind.',
-    labelNames: ['kind'],
-    registers,
-  });
+  const drops = problemCounter(
+    registry,
+    'fedfab_mqtt_dropped_messages_total',
+    'MQTT messages that could not be used, by kind.',
+    dropKinds,
+  );
+  const connections = problemCounter(
+    registry,
+    'fedfab_mqtt_connection_problems_total',
+    'What the embedded broker refused or lost that was no message, by kind.',
+    connectionKinds,
+  );
   const certificates = gauge(
     registry,
     'fedfab_certificate_expiry_timestamp_seconds',
     'When the certificate in use ends, seconds since the epoch.',
     'door',
   );
-  const readRuns = runGauges(registry);
+  const readRuns = runGauges(registry, labels);
   const readHealth = healthGauges(registry);
   return async (sources) => {
     readRuns(sources.runs());
-    // Counted elsewhere already, where each kind is logged once for each sender.
-    drops.reset();
-    for (const [kind, count] of sources.problems()) drops.inc({ kind }, count);
+    for (const read of [drops, connections]) read(sources.problems());
     certificates.reset();
     for (const [door, until] of sources.certificates?.() ?? []) certificates.set({ door }, until / 1000);
     readHealth(await sources.health());
+  };
+}
+
+/** Counted elsewhere already, where each kind is logged once for each sender. */
+function problemCounter(
+  registry: Registry,
+  name: string,
+  help: string,
+  kinds: readonly ProblemKind[],
+): (counts: ReadonlyMap<ProblemKind, number>) => void {
+  const counter = new Counter({ name, help, labelNames: ['kind'], registers: [registry] });
+  return (counts) => {
+    counter.reset();
+    for (const kind of kinds) counter.inc({ kind }, counts.get(kind) ?? 0);
   };
 }
 
@@ -242,7 +318,7 @@ function gauge<L extends string>(registry: Registry, name: string, help: string,
   return new Gauge({ name, help, labelNames, registers: [registry] });
 }
 
-function runGauges(registry: Registry): (runs: readonly RunView[]) => void {
+function runGauges(registry: Registry, labels: RunLabels): (runs: readonly RunView[]) => void {
   const clients = gauge(registry, 'fedfab_clients', 'Clients of the round, by where they are.', 'run', 'state');
   const queue = gauge(registry, 'fedfab_queue_clients', 'Clients that wait for the slot.', 'run');
   const sending = gauge(registry, 'fedfab_sending_clients', 'Clients that hold a slot.', 'run');
@@ -251,13 +327,14 @@ function runGauges(registry: Registry): (runs: readonly RunView[]) => void {
   return (runs) => {
     for (const one of [clients, queue, sending, round, paused]) one.reset();
     for (const view of runs) {
-      const { run } = view;
-      queue.set({ run }, view.ready.length);
-      sending.set({ run }, view.sending.length);
-      paused.set({ run }, view.paused === null ? 0 : 1);
+      const run = labels.of(view.run);
+      // Added up: several runs may share a label.
+      queue.inc({ run }, view.ready.length);
+      sending.inc({ run }, view.sending.length);
+      paused.inc({ run }, view.paused === null ? 0 : 1);
       if (view.round === null) continue;
-      round.set({ run }, view.round.round_idx);
-      for (const [state, count] of countStates(view.round.clients)) clients.set({ run, state }, count);
+      if (run !== otherRuns) round.set({ run }, view.round.round_idx);
+      for (const [state, count] of countStates(view.round.clients)) clients.inc({ run, state }, count);
     }
   };
 }

@@ -8,12 +8,13 @@ import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { connectAsync } from 'mqtt';
-import type { MqttClient } from 'mqtt';
+import type { IClientOptions, MqttClient } from 'mqtt';
 
 import {
   defaultMessageTypes,
   encodeFinish,
   encodeInit,
+  encodeLastWill,
   encodeReady,
   encodeSend,
   encodeSync,
@@ -24,6 +25,8 @@ import {
 export interface FederationOptions {
   readonly run: string;
   readonly clients: readonly number[];
+  /** Those of the clients that run elsewhere, in processes of their own (`startClient`). */
+  readonly elsewhere?: readonly number[];
   readonly rounds: number;
   readonly mqttUrl: string;
   readonly httpUrl: string;
@@ -51,7 +54,8 @@ export function namedModel(client: number, round: number): Uint8Array {
 export async function federate(options: FederationOptions): Promise<void> {
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
-  const clients = await Promise.all(options.clients.map((id) => startClient(id, options, signal)));
+  const here = options.clients.filter((id) => options.elsewhere?.includes(id) !== true);
+  const clients = await Promise.all(here.map((id) => startClient(id, options, signal)));
   try {
     await runServer(options, signal);
   } finally {
@@ -60,8 +64,9 @@ export async function federate(options: FederationOptions): Promise<void> {
   }
 }
 
-async function connect(options: FederationOptions, name: string): Promise<MqttClient> {
+async function connect(options: ClientOptions, name: string, will?: IClientOptions['will']): Promise<MqttClient> {
   const mqtt = await connectAsync(options.mqttUrl, {
+    ...(will === undefined ? {} : { will }),
     clientId: `${options.run}-${name}-${randomBytes(4).toString('hex')}`,
     clean: false,
     reconnectPeriod: 200,
@@ -73,23 +78,35 @@ async function connect(options: FederationOptions, name: string): Promise<MqttCl
   return mqtt;
 }
 
-async function startClient(id: number, options: FederationOptions, signal: AbortSignal): Promise<MqttClient> {
-  const mqtt = await connect(options, `client-${id}`);
+/** What a client must know. */
+export type ClientOptions = Omit<FederationOptions, 'clients' | 'elsewhere' | 'onRound' | 'signal'> & {
+  /** The broker is to tell when the connection breaks, as FedML's clients ask it to. */
+  readonly hasWill?: boolean;
+  /** A client that was started anew in this round: READY at once. */
+  readonly round?: number;
+};
+
+/** Starts one client; resolves when it hears what is sent to it. */
+export async function startClient(id: number, options: ClientOptions, signal: AbortSignal): Promise<MqttClient> {
+  const { topic, payload } = encodeLastWill({ who: 'client', id });
+  const will = { topic, payload: Buffer.from(payload), qos: 2 as const, retain: false };
+  const mqtt = await connect(options, `client-${id}`, options.hasWill === true ? will : undefined);
   const client = new SimulatedClient(id, options, mqtt, signal);
   mqtt.on('message', (_topic, payload) => client.receive(JSON.parse(payload.toString()) as Record<string, unknown>));
   await mqtt.subscribeAsync(serverTopic(options.run, 0, id), { qos: 2 });
+  if (options.round !== undefined) await client.rejoin(options.round);
   return mqtt;
 }
 
 class SimulatedClient {
   readonly #id: number;
-  readonly #options: FederationOptions;
+  readonly #options: ClientOptions;
   readonly #mqtt: MqttClient;
   readonly #signal: AbortSignal;
   #round = -1;
   #again: NodeJS.Timeout | undefined;
 
-  constructor(id: number, options: FederationOptions, mqtt: MqttClient, signal: AbortSignal) {
+  constructor(id: number, options: ClientOptions, mqtt: MqttClient, signal: AbortSignal) {
     this.#id = id;
     this.#options = options;
     this.#mqtt = mqtt;
@@ -104,6 +121,12 @@ class SimulatedClient {
     if (message['msg_type'] !== defaultMessageTypes.start) return;
     this.#options.onMessage?.('start', this.#id);
     void this.#upload(message).catch(ignoreAbort);
+  }
+
+  /** Goes on in a round that is under way, its model trained. */
+  async rejoin(round: number): Promise<void> {
+    this.#round = round;
+    await this.#ready();
   }
 
   async #train(): Promise<void> {

@@ -22,7 +22,17 @@ export interface Program {
 
 /** Starts `fedfab` with these arguments, in `cwd` where it is given. */
 export function startFedfab(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd?: string): Program {
-  const child = spawn(process.execPath, [cli, ...args], {
+  return startScript(cli, args, env, cwd);
+}
+
+/** Starts a script of ours with these arguments. */
+export function startScript(
+  script: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  cwd?: string,
+): Program {
+  const child = spawn(process.execPath, [script, ...args], {
     detached: true,
     ...(cwd === undefined ? {} : { cwd }),
     stdio: ['ignore', 'pipe', 'pipe'],

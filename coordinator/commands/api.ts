@@ -1,8 +1,31 @@
 /** Asks a running coordinator, and turns what goes wrong into one sentence with its remedy. */
 import { errorCatalogue, FedfabError, type ErrorCode } from '../errors.ts';
+import type { Health } from '../service.ts';
 
 /** GETs JSON. Throws `not_ready` when nobody answers, else the coordinator's own problem. `token`: an access token. */
 export async function getJson(url: string, signal: AbortSignal, token: string | null = null): Promise<unknown> {
+  const { status, body } = await ask(url, signal, token);
+  if (status < 200 || status > 299) throw problemOf(status, body, url);
+  return body;
+}
+
+/** What `/readyz` says, also where it says that not all is well. Throws as `getJson` does. */
+export async function getHealth(base: string, signal: AbortSignal, token: string | null): Promise<Health> {
+  const url = `${base}/readyz`;
+  const { status, body } = await ask(url, signal, token);
+  if (status !== 200 && !(status === 503 && isHealth(body))) throw problemOf(status, body, url);
+  return body as Health;
+}
+
+function isHealth(body: unknown): boolean {
+  return typeof body === 'object' && body !== null && 'gateways' in body;
+}
+
+async function ask(
+  url: string,
+  signal: AbortSignal,
+  token: string | null,
+): Promise<{ readonly status: number; readonly body: unknown }> {
   let response: Response;
   try {
     response = await fetch(url, { signal, headers: { accept: 'application/json', ...authorization(token) } });
@@ -17,11 +40,7 @@ export async function getJson(url: string, signal: AbortSignal, token: string | 
       { cause: error },
     );
   }
-  const body: unknown = await response.json().catch(() => null);
-  if (!response.ok) {
-    throw problemOf(response.status, body, url);
-  }
-  return body;
+  return { status: response.status, body: await response.json().catch(() => null) };
 }
 
 /** How many are asked for at once where all are wanted: the most that the API gives. */

@@ -2,23 +2,23 @@
  * `fedfab watch`: the operators' page in a terminal. Redraws on every step on a screen of its own, which it leaves as it
  * found it; where standard output is no terminal, prints one line for each step.
  */
-import type { RunView, Step } from '../core/types.ts';
-import { inQueueOrder, countStates, clientStates, sinceOf, stateOf, spansOf } from '../page/client-state.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { RoundView, RunView, Step } from '../core/types.ts';
+import type { LedgerTipWire } from '../http/ledger.ts';
 import { followFeed } from '../page/feed.ts';
-import { bytes, countdown, duration, elapsed, timeOfDay } from '../page/format.ts';
-import { wordsOf } from '../page/step-words.ts';
-import { authorization, getJson } from './api.ts';
+import { authorization, getHealth, getJson } from './api.ts';
 import type { Cli, CliCommand, Options } from './command.ts';
 import { coordinatorToken, coordinatorUrl, withCoordinator } from './options.ts';
-import { plainLine } from './plain-text.ts';
-import { textTable } from './text-table.ts';
+import { painted, screenLines, stepLine } from './watch-screen.ts';
+import type { ScreenFacts } from './watch-screen.ts';
 
 /** The command. */
 export const watchCommand: CliCommand = {
   usage: 'watch [run]',
   summary: 'watch runs live: queue, slot, clients and every step',
   description:
-    'Shows a run as it goes: who trains, waits, sends and has sent, for how long, and what happens. Without a run, the one that is under way. Goes on across restarts of the coordinator, until q or Ctrl-C. Where output is no terminal: a line for each step.',
+    'Shows a run as it goes: who trains, waits, sends and has sent, for how long, the last rounds, and what happens; the health of all parts, the end of the chain, the other runs. Without a run, the one that is under way; n and p, or the arrow keys, show the others. Goes on across restarts of the coordinator, until q or Ctrl-C. Where output is no terminal: a line for each step.',
   examples: ['watch', 'watch 1824', 'watch 1824 > steps.txt', 'watch --url https://coordinator.example.com'],
   options: withCoordinator,
   run: runWatch,
@@ -26,39 +26,37 @@ export const watchCommand: CliCommand = {
 
 /** Steps may come in bursts: no sooner than so is the screen drawn again, ms. */
 const redrawMs = 100;
+/** Nor is the coordinator asked again, ms. */
+const refreshMs = 300;
 /** Times go on by themselves, ms. */
 const tickMs = 1000;
+/** Of broker and peers no step tells: they are asked for so often, ms. */
+const healthMs = 3000;
 /** How many past steps are shown first. */
 const recent = 20;
-/** So many steps are shown where there is room, and a quarter of the rows where there is little. */
-const mostSteps = 6;
+/** Ended rounds and blocks that a screen may have room for. */
+const usualEnded = 8;
+const usualBlocks = 4;
 
 async function runWatch(options: Options, args: readonly string[], cli: Cli): Promise<number> {
   const [base, token] = [coordinatorUrl(options, cli), coordinatorToken(options, cli)];
   const asked = args[0] ?? null;
+  const source = { base, token, signal: cli.signal };
   // A wrong address, token or run is told at once; later the coordinator may come and go.
-  const first = await runsOf(base, token, cli.signal);
+  const runs = await runsOf(source);
   if (asked !== null) await getJson(`${base}/v1/runs/${encodeURIComponent(asked)}`, cli.signal, token);
   const quit = new AbortController();
-  const watcher = cli.terminal ? new Screen(base, cli, () => quit.abort()) : new Lines(cli);
-  watcher.take(chosen(first, asked));
-  const refresh = newRefresh(async () => watcher.take(chosen(await runsOf(base, token, cli.signal), asked)));
+  const watcher = cli.terminal ? new Screen(source, { cli, asked, runs, onQuit: () => quit.abort() }) : new Lines(cli);
   try {
     await followFeed({
       base,
-      ...(asked === null ? {} : { run: asked }),
+      ...(asked === null || cli.terminal ? {} : { run: asked }),
       recent,
       headers: () => authorization(token),
       signal: AbortSignal.any([cli.signal, quit.signal]),
-      onOpen: () => {
-        watcher.found();
-        refresh();
-      },
+      onOpen: () => watcher.found(),
       onLost: () => watcher.lost(),
-      onStep: (step) => {
-        watcher.step(step);
-        if (cli.terminal) refresh();
-      },
+      onStep: (step) => watcher.step(step),
     });
   } finally {
     watcher.close();
@@ -66,8 +64,24 @@ async function runWatch(options: Options, args: readonly string[], cli: Cli): Pr
   return 0;
 }
 
-async function runsOf(base: string, token: string | null, signal: AbortSignal): Promise<readonly RunView[]> {
+/** Whom to ask. */
+interface Source {
+  readonly base: string;
+  readonly token: string | null;
+  readonly signal: AbortSignal;
+}
+
+async function runsOf({ base, token, signal }: Source): Promise<readonly RunView[]> {
   return ((await getJson(`${base}/v1/runs`, signal, token)) as { runs: readonly RunView[] }).runs;
+}
+
+async function endedOf({ base, token, signal }: Source, run: string): Promise<readonly RoundView[]> {
+  const url = `${base}/v1/runs/${encodeURIComponent(run)}/rounds?limit=${usualEnded}`;
+  return ((await getJson(url, signal, token)) as { rounds: readonly RoundView[] }).rounds;
+}
+
+async function ledgerOf({ base, token, signal }: Source): Promise<LedgerTipWire> {
+  return (await getJson(`${base}/v1/ledger?limit=${usualBlocks}`, signal, token)) as LedgerTipWire;
 }
 
 /** The run that was asked for, else the first that is under way, else the last that there is. */
@@ -87,6 +101,7 @@ function newRefresh(work: () => Promise<void>): () => void {
     }
     running = true;
     await work().catch(() => undefined);
+    await sleep(refreshMs, undefined, { ref: false });
     running = false;
     if (again) {
       again = false;
@@ -98,7 +113,6 @@ function newRefresh(work: () => Promise<void>): () => void {
 
 /** What shows what is seen. */
 interface Watcher {
-  take(view: RunView | null): void;
   step(step: Step): void;
   found(): void;
   lost(): void;
@@ -112,10 +126,6 @@ class Lines implements Watcher {
 
   constructor(cli: Cli) {
     this.#cli = cli;
-  }
-
-  take(): void {
-    // Every step has its own line; there is nothing to sum up.
   }
 
   step(step: Step): void {
@@ -137,51 +147,62 @@ class Lines implements Watcher {
   }
 }
 
-function stepLine(step: Step): string {
-  return plainLine(`${timeOfDay(step.at)}  ${step.run}  ${wordsOf(step)}`);
-}
-
 const escape = '\u001b[';
 /** The terminal's second screen, its cursor hidden; and back. */
 const enter = `${escape}?1049h${escape}?25l`;
 const leave = `${escape}?25h${escape}?1049l`;
 /** Ends watching: q, or Ctrl-C, which a terminal in raw mode hands over as a character. */
 const quitKeys: readonly string[] = ['q', 'Q', '\u0003'];
+/** Shows the next run, or the one before: a letter, Tab, an arrow key (ECMA-48, 8.3.20 and 8.3.18). */
+const nextKeys: readonly string[] = ['n', '\t', `${escape}C`];
+const previousKeys: readonly string[] = ['p', `${escape}Z`, `${escape}D`];
+
+interface ScreenOptions {
+  readonly cli: Cli;
+  readonly asked: string | null;
+  readonly runs: readonly RunView[];
+  readonly onQuit: () => void;
+}
+
+type Seen = Pick<ScreenFacts, 'runs' | 'ended' | 'health' | 'ledger'>;
 
 /** The whole state on a screen. */
 class Screen implements Watcher {
+  readonly #source: Source;
   readonly #cli: Cli;
-  readonly #base: string;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
   readonly #onQuit: () => void;
-  #view: RunView | null = null;
+  readonly #refresh = newRefresh(() => this.#look());
+  /** The run that was asked for, by name or by key; null: the one that is under way. */
+  #asked: string | null;
+  #seen: Seen;
   #steps: readonly Step[] = [];
   #lostAt: number | null = null;
   #due: NodeJS.Timeout | undefined;
   #open = true;
 
-  constructor(base: string, cli: Cli, onQuit: () => void) {
-    this.#base = base;
+  constructor(source: Source, { cli, asked, runs, onQuit }: ScreenOptions) {
+    this.#source = source;
     this.#cli = cli;
     this.#onQuit = onQuit;
-    this.#timer = setInterval(() => this.#draw(), tickMs);
+    this.#asked = asked;
+    this.#seen = { runs, ended: [], health: null, ledger: null };
+    this.#timers = [setInterval(() => this.#draw(), tickMs), setInterval(this.#refresh, healthMs)];
     process.stdout.write(enter);
     process.stdout.on('resize', this.#onResize);
     if (process.stdin.isTTY) process.stdin.setRawMode(true).on('data', this.#onKeys);
-  }
-
-  take(view: RunView | null): void {
-    this.#view = view;
     this.#soon();
   }
 
   step(step: Step): void {
     this.#steps = [...this.#steps, step].slice(-100);
+    this.#refresh();
     this.#soon();
   }
 
   found(): void {
     this.#lostAt = null;
+    this.#refresh();
     this.#soon();
   }
 
@@ -194,7 +215,7 @@ class Screen implements Watcher {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    clearInterval(this.#timer);
+    for (const timer of this.#timers) clearInterval(timer);
     clearTimeout(this.#due);
     process.stdout.off('resize', this.#onResize);
     if (process.stdin.isTTY) process.stdin.off('data', this.#onKeys).setRawMode(false).pause();
@@ -202,11 +223,41 @@ class Screen implements Watcher {
     this.#cli.note('fedfab: stopped watching');
   }
 
+  /** What cannot be had stays as it was, but the ledger: an old height would be taken for the new one. */
+  async #look(): Promise<void> {
+    if (this.#lostAt !== null || !this.#open) return;
+    const { base, signal, token } = this.#source;
+    const runs = await runsOf(this.#source);
+    const run = chosen(runs, this.#asked)?.run;
+    const [ended, health, ledger] = await Promise.all([
+      run === undefined ? [] : endedOf(this.#source, run).catch(() => []),
+      getHealth(base, signal, token).catch(() => this.#seen.health),
+      ledgerOf(this.#source).catch(() => null),
+    ]);
+    this.#seen = { runs, ended, health, ledger };
+    this.#soon();
+  }
+
   readonly #onResize = (): void => this.#draw();
 
   readonly #onKeys = (keys: Buffer): void => {
-    if (quitKeys.some((key) => keys.toString().includes(key))) this.#onQuit();
+    const text = keys.toString();
+    if (quitKeys.some((key) => text.includes(key))) this.#onQuit();
+    else if (nextKeys.includes(text)) this.#show(1);
+    else if (previousKeys.includes(text)) this.#show(-1);
   };
+
+  /** Shows a run so many places further on. */
+  #show(places: number): void {
+    const { runs } = this.#seen;
+    const shown = chosen(runs, this.#asked);
+    if (shown === null || runs.length < 2) return;
+    const place = (runs.indexOf(shown) + places + runs.length) % runs.length;
+    this.#asked = runs[place]?.run ?? null;
+    this.#seen = { ...this.#seen, ended: [] };
+    this.#refresh();
+    this.#draw();
+  }
 
   #soon(): void {
     this.#due ??= setTimeout(() => this.#draw(), redrawMs);
@@ -218,9 +269,10 @@ class Screen implements Watcher {
     if (!this.#open) return;
     const { columns, rows } = process.stdout;
     const lines = screenLines({
-      base: this.#base,
-      view: this.#view,
-      steps: this.#steps,
+      ...this.#seen,
+      base: this.#source.base,
+      view: chosen(this.#seen.runs, this.#asked),
+      steps: this.#steps.filter(({ run }) => this.#asked === null || run === this.#asked),
       lostAt: this.#lostAt,
       now: Date.now(),
       columns: columns > 0 ? columns : 80,
@@ -230,87 +282,4 @@ class Screen implements Watcher {
     // Line by line over what was there: a screen that is emptied first flickers.
     process.stdout.write(`${escape}H${lines.map((line) => `${paint(line)}${escape}K`).join('\r\n')}${escape}J`);
   }
-}
-
-/** Select Graphic Rendition (ECMA-48, 8.3.117): colours that terminals have in both light and dark. */
-const colours: Readonly<Record<string, number>> = {
-  sending: 34,
-  ready: 33,
-  sent: 32,
-  offline: 35,
-  expired: 31,
-  live: 32,
-  'CONNECTION LOST': 31,
-};
-
-/** A line of the screen with its state in colour; the words say the same without. */
-export function painted(line: string): string {
-  return line.replace(
-    /^( *\d+ {2}|FedFab {2}\S+ {2})(sending|ready|sent|offline|expired|live|CONNECTION LOST)/,
-    (_, before: string, word: string) => `${before}${escape}${colours[word] ?? 0}m${word}${escape}0m`,
-  );
-}
-
-/** What is drawn, and on how large a screen. */
-export interface ScreenFacts {
-  readonly base: string;
-  readonly view: RunView | null;
-  /** Oldest first. */
-  readonly steps: readonly Step[];
-  /** Since when the coordinator is not heard, ms since the epoch; null: it is. */
-  readonly lostAt: number | null;
-  readonly now: number;
-  readonly columns: number;
-  readonly rows: number;
-}
-
-/** The screen as lines, none longer and not more of them than there is room. */
-export function screenLines(facts: ScreenFacts): string[] {
-  const { view, steps, rows, columns, lostAt, now } = facts;
-  const head = [...headLines(facts), ''];
-  const tail = ['', ...steps.slice(-Math.min(mostSteps, Math.floor(rows / 4))).map(stepLine)];
-  // What is not heard of any more does not go on counting.
-  const room = rows - head.length - tail.length;
-  const body = view === null ? ['No run yet.'] : clientLines(view, lostAt ?? now, Math.max(2, room));
-  return [...head, ...body, ...tail].slice(0, rows).map((line) => cut(plainLine(line), columns));
-}
-
-function cut(line: string, columns: number): string {
-  return line.length <= columns ? line : `${line.slice(0, columns - 1)}…`;
-}
-
-function headLines({ base, view, lostAt, now }: ScreenFacts): string[] {
-  const link = lostAt === null ? 'live' : `CONNECTION LOST ${elapsed(now - lostAt)} ago, trying again`;
-  const title = `FedFab  ${base}  ${link}  (q ends)`;
-  if (view === null) return [title];
-  const { run, phase, round, config, paused, server_offline: offline } = view;
-  const more = [...(offline ? ['server offline'] : []), ...(paused === null ? [] : [`paused by ${paused.by}`])];
-  const runLine = `Run ${run}  ${[phase, ...more].join(', ')}`;
-  if (round === null) return [title, `${runLine}, no round yet`];
-  const of = config.rounds === null ? '' : ` of 0-${config.rounds - 1}`;
-  const end = round.complete_at ?? lostAt ?? now;
-  const roundLine = `Round ${round.round_idx}${of}  ${round.phase}  ${elapsed(end - round.started_at)}`;
-  const counts = countStates(round.clients);
-  const countLine = clientStates.map((state) => `${state} ${counts.get(state) ?? 0}`).join('  ');
-  return [title, runLine, `${roundLine}  RoundID ${round.round_id}`, countLine];
-}
-
-/** The clients in the order of the page, as many as there is room for. */
-function clientLines({ round }: RunView, now: number, room: number): string[] {
-  if (round === null) return [];
-  const clients = inQueueOrder(round.clients);
-  const shown = clients.slice(0, clients.length + 1 > room ? room - 2 : clients.length);
-  const table = textTable(
-    ['CLIENT', 'STATE', 'FOR', 'TRAINED', 'WAITED', 'UPLOADED', 'SIZE'],
-    shown.map((client) => {
-      const { trained, waited, uploaded } = spansOf(client);
-      const spans = [trained, waited, uploaded].map((ms) => (ms === null ? '-' : duration(ms)));
-      const lease = client.lease_until === null ? '' : `, lease ${countdown(client.lease_until - now)}`;
-      const place = client.place === null ? '' : `, place ${client.place}`;
-      const size = client.receipt === null ? '-' : bytes(client.receipt.size);
-      return [client.client, `${stateOf(client)}${place}${lease}`, elapsed(now - sinceOf(client)), ...spans, size];
-    }),
-  );
-  const rest = clients.length - shown.length;
-  return [...table.split('\n'), ...(rest > 0 ? [`and ${rest} more`] : [])];
 }

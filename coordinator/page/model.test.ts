@@ -15,12 +15,14 @@ import {
   labelEvery,
   layOut,
   lookUp,
+  moveCursor,
   rowHeight,
   rowsOf,
   spanWords,
   tickFor,
   ticksOf,
 } from './timeline.ts';
+import type { Cursor } from './timeline.ts';
 
 const t0 = 1_700_000_000_000;
 
@@ -341,6 +343,34 @@ describe('the timeline', () => {
     expect(ticksOf(segment, 1000, 0.06, 50)).toBe('M60 0v50M120 0v50M180 0v50');
     expect(ticksOf(segment, 1000, 0.2, 50)).toBe('');
     expect(ticksOf(segment, null, 0.2, 50)).toBe('');
+  });
+
+  test('arrow keys go through rounds and clients, and stop at the ends', () => {
+    const rows = rowsOf([ended, open]);
+    const layout = layOut([ended, open], t0 + 6000, 400);
+    const [first, last] = [ended.round_id, open.round_id];
+    const keys = ['ArrowLeft', 'ArrowDown', 'ArrowDown', 'ArrowRight', 'ArrowUp', 'ArrowRight', 'Home', 'End'];
+    const places: unknown[] = [];
+    let cursor: Cursor | null = null;
+    for (const key of keys) {
+      cursor = moveCursor(layout, rows, cursor, key);
+      places.push([cursor?.roundId, cursor?.client]);
+    }
+    expect(places).toEqual([
+      // The first key leads to the newest round, wherever it would lead later.
+      [last, 1],
+      [last, 2],
+      [last, 2],
+      [last, 2],
+      [last, 1],
+      [last, 1],
+      [first, 1],
+      [last, 1],
+    ]);
+    expect(moveCursor(layout, rows, cursor, 'a')).toBeNull();
+    expect(moveCursor(layOut([], t0, 400), new Map(), null, 'End')).toBeNull();
+    // The round that it was at is not shown any more.
+    expect(moveCursor(layout, rows, { roundId: 'gone', client: 1 }, 'Home')).toEqual({ roundId: last, client: 1 });
   });
 
   test('tells what is at a point', () => {

@@ -1,8 +1,9 @@
 /** The dialog with receipts: what the chain says of a model, in full. */
 import type { ClientView, ReceiptView, RoundView } from '../core/types.ts';
 import { askBytes, hasToken, modelPath } from './api.ts';
+import { spansOf } from './client-state.ts';
 import { byId, element, setText } from './dom.ts';
-import { bytes, short } from './format.ts';
+import { bytes, duration, short } from './format.ts';
 
 /** Opens the dialog. */
 export interface Receipts {
@@ -95,8 +96,13 @@ function globalPart(round: RoundView): HTMLElement[] {
 }
 
 function localTable(run: string, round: RoundView): HTMLElement {
-  const heads = ['Client', 'Digest', 'Transaction', 'Block', 'Signed by', 'Size'];
-  const head = element('tr', {}, ...heads.map((text) => element('th', { scope: 'col', text })));
+  const heads = ['Client', 'Trained', 'Waited', 'Uploaded', 'Digest', 'Transaction', 'Block', 'Signed by', 'Size'];
+  const spans = new Set(['Trained', 'Waited', 'Uploaded']);
+  const head = element(
+    'tr',
+    {},
+    ...heads.map((text) => element('th', { scope: 'col', text, ...(spans.has(text) ? { class: 'number' } : {}) })),
+  );
   const rows = round.clients.map((client) => element('tr', {}, ...localCells(run, round, client)));
   const table = element(
     'table',
@@ -110,12 +116,18 @@ function localTable(run: string, round: RoundView): HTMLElement {
 function localCells(run: string, round: RoundView, client: ClientView): HTMLElement[] {
   const name = element('th', { scope: 'row', text: String(client.client) });
   const { receipt } = client;
-  if (receipt === null) return [name, element('td', { colspan: '5', class: 'quiet', text: 'no model on the chain' })];
+  const { trained, waited, uploaded } = spansOf(client);
+  const spans = [trained, waited, uploaded].map((ms) =>
+    element('td', { class: 'number span', text: ms === null ? '–' : duration(ms) }),
+  );
+  if (receipt === null)
+    return [name, ...spans, element('td', { colspan: '5', class: 'quiet', text: 'no model on the chain' })];
   const path = modelPath(run, round.round_id, client.client);
   const size = bytes(receipt.size);
   const fetched = modelAnchor(path, size, `Fetch the model of client ${client.client}, ${size}`);
   return [
     name,
+    ...spans,
     element('td', { class: 'mono', text: short(receipt.digest), title: receipt.digest }),
     element('td', { class: 'mono', text: short(receipt.tx_id), title: receipt.tx_id }),
     element('td', { text: receipt.block === null ? '–' : String(receipt.block) }),

@@ -194,6 +194,54 @@ export function lookUp(
   return segment === undefined || client === undefined ? null : { round: segment.round, client };
 }
 
+/** Where the keyboard is in the drawing. */
+export interface Cursor {
+  readonly roundId: string;
+  readonly client: number;
+}
+
+/** Rounds and rows that a key goes on by; `Infinity`: to the first or the last round. */
+const moves: Readonly<Record<string, readonly [number, number]>> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+  Home: [-Infinity, 0],
+  End: [Infinity, 0],
+};
+
+/** Where a key leads to; null for a key that leads nowhere. The first one leads to the newest round's first client. */
+export function moveCursor(
+  { segments }: Layout,
+  rows: ReadonlyMap<number, number>,
+  cursor: Cursor | null,
+  key: string,
+): Cursor | null {
+  const move = moves[key];
+  const ids = [...rows.keys()];
+  if (move === undefined || segments.length === 0 || ids.length === 0) return null;
+  const [at, row] = nextPlace(segments, ids, cursor, move);
+  const client = ids[row];
+  const roundId = segments[at]?.round.round_id;
+  return roundId === undefined || client === undefined ? null : { roundId, client };
+}
+
+function nextPlace(
+  segments: readonly Segment[],
+  ids: readonly number[],
+  cursor: Cursor | null,
+  [rounds, rows]: readonly [number, number],
+): [number, number] {
+  const round = segments.findIndex((one) => one.round.round_id === cursor?.roundId);
+  const row = cursor === null ? -1 : ids.indexOf(cursor.client);
+  if (round < 0 || row < 0) return [segments.length - 1, 0];
+  return [within(round + rounds, segments.length), within(row + rows, ids.length)];
+}
+
+function within(place: number, count: number): number {
+  return Math.min(Math.max(place, 0), count - 1);
+}
+
 /** `trained 1.2 s, waited 0.3 s, uploaded 80 ms`. */
 export function spanWords(client: ClientView, words: (ms: number) => string): string {
   const { trained, waited, uploaded } = spansOf(client);

@@ -160,8 +160,10 @@ function newProgress(): (counts: ReadonlyMap<ClientState, number>, all: number) 
   });
   return (counts, all) => {
     for (const { state, part } of parts) {
-      const grow = String(counts.get(state) ?? 0);
-      if (part.style.flexGrow !== grow) part.style.flexGrow = grow;
+      const count = counts.get(state) ?? 0;
+      // One that is empty would still have its gap: a whole bar must look whole.
+      show(part, count > 0);
+      if (part.style.flexGrow !== String(count)) part.style.flexGrow = String(count);
     }
     setAttribute(host, 'aria-label', `${counts.get('sent') ?? 0} of ${counted(all, 'client')} have sent`);
   };

@@ -8,13 +8,14 @@ import {
   labelEvery,
   layOut,
   lookUp,
+  moveCursor,
   rowHeight,
   rowsOf,
   spanWords,
   tickFor,
   ticksOf,
 } from './timeline.ts';
-import type { Bars, Layout, Segment } from './timeline.ts';
+import type { Bars, Cursor, Layout, Segment } from './timeline.ts';
 
 const labelPx = 48;
 const headPx = 22;
@@ -23,7 +24,7 @@ const roundPx = 130;
 const mostRounds = 8;
 /** A round that is wider has room for how long it took, px. */
 const longLabelPx = 76;
-const tipHint = 'Point at a row, or tap it, for its figures.';
+const tipHint = 'Point at a row, or tap it, for its figures; by keyboard, go to the timeline and use the arrow keys.';
 
 interface Drawing {
   readonly root: SVGGElement;
@@ -42,13 +43,17 @@ export function newTimelineView(
   const svg = drawn('svg', { class: 'gantt', role: 'img' });
   const labels = drawn('g', { class: 'row-labels' });
   const rounds = drawn('g', { transform: `translate(${labelPx} 0)` });
-  svg.append(labels, rounds);
-  const scroll = element('div', { class: 'gantt-scroll', tabindex: '0', role: 'region' }, svg);
+  const frame = drawn('rect', { class: 'cursor', rx: 3 });
+  svg.append(labels, rounds, frame);
+  // `application`: else screen readers keep the arrow keys to themselves.
+  const scroll = element('div', { class: 'gantt-scroll', tabindex: '0', role: 'application' }, svg);
   const empty = element('p', { class: 'quiet', text: 'No round yet.' });
   const scale = byId('timeline-scale');
-  const tip = element('p', { class: 'tip', text: tipHint });
+  const tip = element('p', { class: 'tip', id: 'timeline-tip', 'aria-live': 'polite', text: tipHint });
   host.append(scroll, tip, empty);
   setAttribute(scroll, 'aria-labelledby', 'timeline-title');
+  setAttribute(scroll, 'aria-roledescription', 'timeline');
+  setAttribute(scroll, 'aria-describedby', 'timeline-tip');
   const size = watchSize(host, onChange);
   const drawings = new Map<string, Drawing>();
   let layout: Layout = { segments: [], pxPerMs: 0 };
@@ -61,6 +66,22 @@ export function newTimelineView(
     setText(tip, tipWords(lookUp(layout, rows, event.clientX - box.left - labelPx, row)));
   });
   svg.addEventListener('pointerleave', () => setText(tip, tipHint));
+  let cursor: Cursor | null = null;
+  const drawCursor = (): void => placeFrame(frame, cursor, layout, rows, rowPx);
+  scroll.addEventListener('keydown', (event) => {
+    const moved = moveCursor(layout, rows, cursor, event.key);
+    if (moved === null) return;
+    event.preventDefault();
+    cursor = moved;
+    drawCursor();
+    setText(tip, cursorWords(cursor, layout));
+    frame.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  });
+  scroll.addEventListener('blur', () => {
+    cursor = null;
+    drawCursor();
+    setText(tip, tipHint);
+  });
 
   return (view, ended, now) => {
     const width = size().width - labelPx - 4;
@@ -83,7 +104,35 @@ export function newTimelineView(
     const tickMs = tickFor(layout.pxPerMs);
     setText(scale, tickMs === null ? '' : `a line every ${elapsedWords(tickMs)}`);
     drawRounds(rounds, drawings, layout, { rows, rowPx, height, tickMs });
+    drawCursor();
   };
+}
+
+/** Puts the frame around what the keyboard is at; takes it away where that is nothing. */
+function placeFrame(
+  frame: SVGRectElement,
+  cursor: Cursor | null,
+  { segments }: Layout,
+  rows: ReadonlyMap<number, number>,
+  rowPx: number,
+): void {
+  const segment = segments.find(({ round }) => round.round_id === cursor?.roundId);
+  const row = cursor === null ? undefined : rows.get(cursor.client);
+  const isShown = segment !== undefined && row !== undefined;
+  setAttribute(frame, 'visibility', isShown ? null : 'hidden');
+  if (!isShown) return;
+  setAttribute(frame, 'x', String(Math.round(labelPx + segment.x - gapPx / 2 + 1)));
+  setAttribute(frame, 'y', String(headPx + row * rowPx));
+  setAttribute(frame, 'width', String(Math.round(segment.width + gapPx - 2)));
+  setAttribute(frame, 'height', String(rowPx));
+}
+
+function cursorWords(cursor: Cursor, { segments }: Layout): string {
+  const round = segments.find((one) => one.round.round_id === cursor.roundId)?.round;
+  const client = round?.clients.find((one) => one.client === cursor.client);
+  if (round === undefined) return tipHint;
+  if (client !== undefined) return tipWords({ round, client });
+  return `Round ${round.round_idx}, client ${cursor.client}: is not of this round`;
 }
 
 /** The last ended rounds and the current one. */
@@ -190,5 +239,5 @@ function labelWords(rounds: readonly RoundView[]): string {
   const [first, last] = [rounds[0], rounds.at(-1)];
   const which =
     first === last ? `round ${first?.round_idx ?? ''}` : `rounds ${first?.round_idx ?? ''} to ${last?.round_idx ?? ''}`;
-  return `Timeline of ${which} with ${counted(last?.clients.length ?? 0, 'client')}; the tables have the same figures`;
+  return `Timeline of ${which} with ${counted(last?.clients.length ?? 0, 'client')}; arrow keys go through rounds and clients`;
 }

@@ -41,19 +41,25 @@ describe.skipIf(missing !== null)('the page', () => {
   async function opened(options: BrowserContextOptions = {}, hash = `#run=${run}`): Promise<Page> {
     const context = await browser.newContext({ reducedMotion: 'reduce', ...options });
     const made = await context.newPage();
-    made.on('pageerror', (error) => complaints.push(error.message));
-    made.on('console', (message) => {
-      // Requests that fail while the coordinator is away are what some tests are about.
-      if (message.type() === 'error' && !message.text().startsWith('Failed to load')) complaints.push(message.text());
-    });
-    made.on('request', (request) => {
-      if (!request.url().startsWith(stage.httpUrl)) complaints.push(`asks another host: ${request.url()}`);
-    });
-    await made.addInitScript(
-      "document.addEventListener('securitypolicyviolation', (e) => console.error(`violates ${e.violatedDirective}`))",
-    );
+    await listen(made, stage.httpUrl, complaints);
     await made.goto(`${stage.httpUrl}/${hash}`);
     return made;
+  }
+
+  /** Keeps what a policy or a script of this page complains of. The policy holds wherever axe looks, too. */
+  async function listen(at: Page, host: string, heard: string[]): Promise<void> {
+    at.on('pageerror', (error) => heard.push(error.message));
+    at.on('console', (message) => {
+      // Requests that fail while the coordinator is away are what some tests are about.
+      if (message.type() === 'error' && !message.text().startsWith('Failed to load')) heard.push(message.text());
+    });
+    at.on('request', (request) => {
+      if (!request.url().startsWith(host) && !request.url().startsWith('blob:'))
+        heard.push(`asks another host: ${request.url()}`);
+    });
+    await at.addInitScript(
+      "document.addEventListener('securitypolicyviolation', (e) => console.error(`violates ${e.violatedDirective}`))",
+    );
   }
 
   const lane = (state: string, at = page): Locator => at.locator(`.lane.${state} .lane-count`);
@@ -90,19 +96,21 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(page.locator('#blank-text'), stage.mqttUrl);
     await expectText(page.locator('#health'), /Broker connected.*Peers 4\/4.*Journal sound/);
     await expectText(page.locator('#ledger-note'), /height 1,/);
-    await expectAccessible(await opened({ bypassCSP: true }));
+    await expectAccessible(await opened());
   });
 
-  test('a federation: from training to sent, a client lost, the coordinator killed and back, the run to its end', async () => {
-    let hangs = true;
+  test('a federation: from training to sent, a client killed, the coordinator killed and back, the run to its end', async () => {
     await stage.define(run, { client_num_per_round: 4, comm_round: 2, client_ids: [1, 2, 3, 4], lease_s: 4 });
+    // Client 4 is a process of its own: what is told of its end is told by the broker.
+    const fourth = { id: 4, run, rounds: 2, trainMs: 2800 };
+    const first = await stage.startClient({ ...fourth, hangs: true });
     const over = stage.federate({
       run,
       clients: [1, 2, 3, 4],
+      elsewhere: [4],
       rounds: 2,
       readyAgainMs: 60_000,
       trainMs: (client, round) => (round === 0 ? 700 * client : 20),
-      hangs: (client, round) => hangs && client === 4 && round === 0,
       onRound: (round) => stage.handOver(run, 0.5 + round / 4),
     });
     await expectText(page.locator('#run-title'), `Run ${run}`);
@@ -112,13 +120,21 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(row(1).locator('.state'), 'Sent');
     await expectText(page.locator('#activity'), /round 0: client 1 SEND/);
 
-    // Client 4 got the slot and hangs: its lease counts down, and ends.
+    // It got the slot; SIGKILL: its last will takes the slot from it.
     await expectText(page.locator('#holders'), /Client 4.*0:0\d left/);
+    await first.kill();
+    await expectText(row(4).locator('.state'), 'Offline');
+    await expectText(lane('offline'), '1');
     await expectText(lane('sent'), '3');
+    await expectText(page.locator('#slot-empty'), /Free/);
+    await expectText(page.locator('#activity'), /client 4 .*offline/);
+
+    // Started anew it gets the slot again and hangs: its lease counts down, and ends. Then it is killed as well.
+    const second = await stage.startClient({ ...fourth, hangs: true, round: 0 });
+    await expectText(page.locator('#holders'), /Client 4.*0:0\d left/);
     await expectText(lane('expired'), '1');
     await expectText(row(4).locator('.state'), 'Expired');
-    await expectText(page.locator('#slot-empty'), /Free/);
-    await stage.lastWill(4);
+    await second.kill();
     await expectText(row(4).locator('.state'), 'Offline');
 
     await stage.killCoordinator();
@@ -130,8 +146,7 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(page.locator('#banner'), /was restarted and is back/);
     await expectText(lane('sent'), '3');
 
-    hangs = false;
-    await stage.ready(run, 4, 0);
+    await stage.startClient({ ...fourth, trainMs: 20, hangs: false, round: 0 });
     await expectText(page.locator('#rounds th'), '0');
     await over;
     await expectText(page.locator('#run-facts'), /finished/);
@@ -139,6 +154,11 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(page.locator('#rounds tr').first(), /1.*all.*4\/4.*75\.0 %/);
     await expectText(page.locator('#trend-accuracy strong'), '75.0 %');
     expect(await page.locator('#timeline path.uploaded').count()).toBe(2);
+    // All have sent: the bar is full to its end.
+    const [end, full] = await page.evaluate<number[]>(
+      "['#progress .share.sent', '#progress'].map((one) => document.querySelector(one).getBoundingClientRect().right)",
+    );
+    expect(end).toBeCloseTo(full ?? 0);
   });
 
   test("each model's receipt is one click away, and says what the chain says", async () => {
@@ -159,13 +179,18 @@ describe.skipIf(missing !== null)('the page', () => {
     await page.locator('#rounds button').last().click();
     await expectText(page.locator('#receipts-title'), 'Receipts of round 0');
     expect(await page.locator('.receipts-table tbody tr').count()).toBe(4);
+    // How long each took, also for ended rounds.
+    const heads = await page.locator('.receipts-table thead th').allTextContents();
+    expect(heads.slice(0, 4)).toEqual(['Client', 'Trained', 'Waited', 'Uploaded']);
+    const spans = await page.locator('.receipts-table tbody tr').first().locator('.span').allTextContents();
+    expect(spans).toEqual([1, 2, 3].map(() => expect.stringMatching(/^[\d.]+ m?s$/) as string));
     await page.keyboard.press('Escape');
   });
 
   test('an operator pauses and resumes, drops a holder, closes the round, forgets the run; each is asked for twice', async () => {
     const ordered = 'ordered-run';
     await stage.define(ordered, { client_num_per_round: 3, comm_round: 1, client_ids: [1, 2, 3], lease_s: 600 });
-    const desk = await opened({ bypassCSP: true }, `#run=${ordered}`);
+    const desk = await opened({}, `#run=${ordered}`);
     const order = (name: string): Locator => desk.locator(`[data-order="${name}"]`);
     const give = async (name: string, title: RegExp): Promise<void> => {
       await order(name).click();
@@ -259,6 +284,38 @@ describe.skipIf(missing !== null)('the page', () => {
     await keys.context().close();
   });
 
+  test('by keyboard: every bar of the timeline, with its figures read out', async () => {
+    const keys = await opened();
+    await expect.poll(() => keys.locator('#timeline path.uploaded').count(), patience).toBe(2);
+    const tip = keys.locator('#timeline-tip');
+    expect(await tip.getAttribute('aria-live')).toBe('polite');
+    // Nothing but Tab leads there, from the table of clients before it.
+    await keys.locator('#find').focus();
+    for (let presses = 0; presses < 20; presses += 1) {
+      await keys.keyboard.press('Tab');
+      if ((await keys.evaluate('document.activeElement.className')) === 'gantt-scroll') break;
+    }
+    expect(await keys.evaluate('document.activeElement.getAttribute("role")')).toBe('application');
+    for (const [key, told] of [
+      ['ArrowRight', 'Round 1, client 1: trained'],
+      ['ArrowDown', 'Round 1, client 2: trained'],
+      ['ArrowLeft', 'Round 0, client 2: trained'],
+      ['ArrowUp', 'Round 0, client 1: trained'],
+      ['ArrowUp', 'Round 0, client 1: trained'],
+      ['End', 'Round 1, client 1: trained'],
+      ['Home', 'Round 0, client 1: trained'],
+    ] as const) {
+      await keys.keyboard.press(key);
+      expect(await tip.textContent()).toContain(told);
+    }
+    expect(await tip.textContent()).toMatch(/trained [\d.]+ m?s, waited [\d.]+ m?s, uploaded [\d.]+ m?s$/);
+    expect(await keys.locator('#timeline .cursor').getAttribute('visibility')).toBeNull();
+    await expectAccessible(keys);
+    await keys.keyboard.press('Tab');
+    expect(await keys.locator('#timeline .cursor').getAttribute('visibility')).toBe('hidden');
+    await keys.context().close();
+  });
+
   test("fits a phone's width", async () => {
     const phone = await opened({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
     await expectText(phone.locator('#run-title'), run);
@@ -281,7 +338,7 @@ describe.skipIf(missing !== null)('the page', () => {
     ['in the dark', { colorScheme: 'dark' }],
     ["at a phone's width", { viewport: { width: 360, height: 740 }, isMobile: true }],
   ] as const)('nothing serious for axe %s, with and without a dialog', async (_, options) => {
-    const seen = await opened({ bypassCSP: true, ...options });
+    const seen = await opened(options);
     await expectText(seen.locator('#run-title'), run);
     await expect.poll(() => seen.locator('#rounds tr').count()).toBe(2);
     await expectAccessible(seen);
@@ -311,8 +368,9 @@ describe.skipIf(missing !== null)('the page', () => {
       { name: 'omar', role: 'operator', token: newAccessToken() },
     ] as const;
     const guarded = await Stage.start({ tokens });
-    const context = await browser.newContext({ bypassCSP: true });
+    const context = await browser.newContext();
     const door = await context.newPage();
+    await listen(door, guarded.httpUrl, complaints);
     const signIn = async (token: string): Promise<void> => {
       await door.locator('#token').fill(token);
       await door.keyboard.press('Enter');
@@ -356,8 +414,9 @@ describe.skipIf(missing !== null)('the page', () => {
   });
 
   test('loading, failing, and not reached are told in words', async () => {
-    const context = await browser.newContext({ bypassCSP: true });
+    const context = await browser.newContext();
     const trouble = await context.newPage();
+    await listen(trouble, stage.httpUrl, complaints);
     const gate = Promise.withResolvers<undefined>();
     let fails = true;
     await trouble.route('**/v1/runs', async (route) => {
@@ -374,6 +433,18 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectAccessible(trouble);
     fails = false;
     await expectText(trouble.locator('#link'), /Live/);
+    await context.close();
+  });
+
+  test('what breaks the policy would be heard of, also by axe', async () => {
+    const heard: string[] = [];
+    const context = await browser.newContext();
+    const broken = await context.newPage();
+    await listen(broken, stage.httpUrl, heard);
+    await broken.goto(stage.httpUrl);
+    await broken.evaluate("document.body.setAttribute('style', 'display: none')");
+    await expect.poll(() => heard, patience).toContainEqual(expect.stringMatching(/^violates style-src/));
+    expect(await broken.locator('body').isVisible()).toBe(true);
     await context.close();
   });
 

@@ -3,8 +3,10 @@
  * driven by `playwright-core`; where either is missing, `missingBrowser` says so.
  */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { connectAsync } from 'mqtt';
 import type { Browser } from 'playwright-core';
@@ -13,8 +15,9 @@ import { tokenHash } from '../../coordinator/access/tokens.ts';
 import { defaultMessageTypes, encodeInit, encodeLastWill, encodeReady } from '../../topics/messages.ts';
 import type { Encoded } from '../../topics/messages.ts';
 import { federate } from '../federation.ts';
-import { freePort, ready, startFedfab, temporaryDirectory } from '../processes.ts';
+import { freePort, ready, startFedfab, startScript, temporaryDirectory } from '../processes.ts';
 import type { Program } from '../processes.ts';
+import type { ChildOptions } from './client.ts';
 
 const names = ['chromium', 'chromium-browser', 'google-chrome'];
 
@@ -64,6 +67,7 @@ export class Stage {
   readonly #stop = new AbortController();
   readonly #acts: Promise<void>[] = [];
   #program: Program | null = null;
+  readonly #programs: Program[] = [];
 
   readonly #env: NodeJS.ProcessEnv;
   readonly #token: string | null;
@@ -124,6 +128,21 @@ export class Stage {
     if (!response.ok) throw new Error(await response.text());
   }
 
+  /** Starts a client in a process of its own; resolves when it hears what is sent to it. */
+  async startClient(options: Omit<ChildOptions, 'mqttUrl' | 'httpUrl'>): Promise<Program> {
+    const { mqttUrl, httpUrl } = this;
+    const script = fileURLToPath(new URL('client.ts', import.meta.url));
+    const program = startScript(script, [JSON.stringify({ ...options, mqttUrl, httpUrl })]);
+    this.#programs.push(program);
+    const ended = once(program.child, 'exit').then(() => {
+      throw new Error(`the client ended:\n${program.output()}`);
+    });
+    ended.catch(() => undefined);
+    while (!program.output().includes('connected'))
+      await Promise.race([ended, once(program.child.stdout ?? program.child, 'data')]);
+    return program;
+  }
+
   /** What the broker publishes when a client's connection breaks. */
   async lastWill(client: number): Promise<void> {
     await this.#publish(encodeLastWill({ who: 'client', id: client }));
@@ -154,6 +173,7 @@ export class Stage {
   async close(): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#acts);
+    for (const program of this.#programs) await program.destroy();
     await this.#program?.destroy();
     this.#directory.remove();
   }
