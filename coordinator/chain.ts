@@ -2,10 +2,13 @@
  * Reads the embedded network's chain from its files, without a running network and without changing anything: each
  * block's transactions with what they wrote. The formats are Fabric's (`ledger/rwset`, composite keys of the shim).
  */
+import 'reflect-metadata';
+
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { common, ledger, peer } from '@hyperledger/fabric-protos';
+import { common, ledger, msp, peer } from '@hyperledger/fabric-protos';
+import { X509Certificate } from '@peculiar/x509';
 
 import { codesOf, envelopesOf, headerOf } from '../fabric-network/embedded/block-format.ts';
 import { readBlocks } from '../fabric-network/embedded/blocks.ts';
@@ -23,6 +26,12 @@ export interface ChainWrite {
   readonly value: Uint8Array | null;
 }
 
+/** The signer of a transaction. `subject` is that of the certificate, as the shim writes it: `/OU=client/CN=coordinator`. */
+export interface ChainCreator {
+  readonly mspId: string;
+  readonly subject: string;
+}
+
 /** One transaction. */
 export interface ChainTransaction {
   readonly txId: string;
@@ -32,6 +41,8 @@ export interface ChainTransaction {
   readonly code: string;
   /** The chaincode function that was called; null where it is no endorser transaction. */
   readonly fn: string | null;
+  /** Who signed it, as its receipts name them; null where that cannot be read. */
+  readonly creator: ChainCreator | null;
   readonly writes: readonly ChainWrite[];
 }
 
@@ -71,29 +82,46 @@ export function findChain(dir: string): string {
 /** Every block in order, as `findChain` found them. Throws `BlockFileDamaged` or what Fabric's decoding throws. */
 export function* readChain(chainDir: string): Generator<ChainBlock, void, undefined> {
   for (const bytes of readBlocks(chainDir)) {
-    const block = common.Block.deserializeBinary(bytes);
-    const codes = codesOf(block);
-    yield {
-      number: headerOf(block).getNumber(),
-      size: bytes.length,
-      transactions: envelopesOf(block).map((envelope, index) => readTransaction(envelope, codes[index] ?? -1)),
-    };
+    yield chainBlock(common.Block.deserializeBinary(bytes), bytes.length);
   }
 }
 
+/** A block of Fabric's format in these words. `size`: bytes as stored. Throws what Fabric's decoding throws. */
+export function chainBlock(block: common.Block, size: number): ChainBlock {
+  const codes = codesOf(block);
+  return {
+    number: headerOf(block).getNumber(),
+    size,
+    transactions: envelopesOf(block).map((envelope, index) => readTransaction(envelope, codes[index] ?? -1)),
+  };
+}
+
 function readTransaction(envelope: Uint8Array, code: number): ChainTransaction {
-  const { channelHeader, data } = openEnvelope(envelope);
+  const { channelHeader, signatureHeader, data } = openEnvelope(envelope);
   const time = channelHeader.getTimestamp();
   const facts = {
     txId: channelHeader.getTxId(),
     timestamp: time === undefined ? '' : time.toDate().toISOString(),
     code: codeNames.get(code) ?? String(code),
+    creator: creatorOf(signatureHeader.getCreator_asU8()),
   };
   if (channelHeader.getType() !== common.HeaderType.ENDORSER_TRANSACTION) {
     return { ...facts, fn: null, writes: [] };
   }
   const action = openAction(data);
   return { ...facts, fn: functionOf(action.proposalPayload), writes: writesOf(action.action) };
+}
+
+function creatorOf(serialized: Uint8Array): ChainCreator | null {
+  try {
+    const identity = msp.SerializedIdentity.deserializeBinary(serialized);
+    const { subjectName } = new X509Certificate(Buffer.from(identity.getIdBytes_asU8()).toString('latin1'));
+    const names = subjectName.toJSON().flatMap((part) => Object.entries(part));
+    const subject = names.flatMap(([type, values]) => values.map((value) => `/${type}=${value}`)).join('');
+    return { mspId: identity.getMspid(), subject };
+  } catch {
+    return null;
+  }
 }
 
 function functionOf(proposalPayload: Uint8Array): string {

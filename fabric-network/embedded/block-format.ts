@@ -262,7 +262,8 @@ function checkSignatures(block: common.Block, orderers: MspManager): void {
   }
 }
 
-function metadataOf(block: common.Block, index: number): Uint8Array {
+/** One entry of a block's metadata, by `common.BlockMetadataIndex`. Throws where it is missing. */
+export function metadataOf(block: common.Block, index: number): Uint8Array {
   const metadata = block.getMetadata()?.getMetadataList_asU8()[index];
   if (metadata === undefined) throw new Error('its metadata is missing');
   return metadata;
@@ -281,7 +282,8 @@ function organizationGroup(msp: MspDescription): common.ConfigGroup {
   return group;
 }
 
-function mspsOf(section: common.ConfigGroup): readonly MspDescription[] {
+/** The organisations of one section of a channel's configuration. Throws where one has no MSP. */
+export function mspsOf(section: common.ConfigGroup): readonly MspDescription[] {
   const msps: MspDescription[] = [];
   section.getGroupsMap().forEach((group, mspId) => {
     const value = group.getValuesMap().get('MSP');

@@ -174,6 +174,25 @@ export function* readBlocks(dir: string): Generator<Uint8Array, void, undefined>
   }
 }
 
+/** Where and what the record is whose checksum is wrong, as far as it can be read all the same; null where it cannot. */
+export function readDamaged(dir: string, block: number): (BlockPlace & { readonly bytes: Uint8Array }) | null {
+  const fd = openSync(joinPath(dir, fileName), 'r');
+  try {
+    const { size } = fstatSync(fd);
+    let at = 0;
+    for (let number = 0; at < size; number += 1) {
+      const place = readHead(fd, at, size);
+      if (typeof place === 'string') return null;
+      const there = Math.min(place.length, size - place.offset);
+      if (number === block) return { ...place, bytes: readFully(fd, place.offset, there) };
+      at = place.offset + place.length;
+    }
+    return null;
+  } finally {
+    closeSync(fd);
+  }
+}
+
 interface Scan {
   readonly places: BlockPlace[];
   readonly size: number;

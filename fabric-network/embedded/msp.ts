@@ -113,10 +113,13 @@ function unit(role: Role, root: string): msp.FabricOUIdentifier {
   return identifier;
 }
 
+/** Root certificates of an MSP, and intermediate ones as far as a root has issued them. */
 function rootsOf(config: Uint8Array): readonly NodeCertificate[] {
-  return msp.FabricMSPConfig.deserializeBinary(config)
-    .getRootCertsList_asU8()
-    .map((pem) => new NodeCertificate(pem));
+  const described = msp.FabricMSPConfig.deserializeBinary(config);
+  const roots = described.getRootCertsList_asU8().map((pem) => new NodeCertificate(pem));
+  const between = described.getIntermediateCertsList_asU8().map((pem) => new NodeCertificate(pem));
+  const issued = between.filter((one) => roots.some((root) => one.checkIssued(root) && one.verify(root.publicKey)));
+  return [...roots, ...issued];
 }
 
 function checkIdentity(
