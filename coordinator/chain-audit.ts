@@ -1,40 +1,22 @@
 /**
- * What a chain holds, and whether it agrees with itself: rounds, receipts, payloads. Goes through the blocks once and
- * keeps digests, never payloads. The keys are those of `chaincode/records.ts`.
+ * What a chain holds, and whether it agrees with itself: rounds, receipts, payloads. Goes through the blocks once, looks at
+ * each record when it comes, and keeps digests, never payloads. The keys are those of `chaincode/records.ts`.
  */
 import { createHash } from 'node:crypto';
 
+import {
+  keyFault,
+  membershipFaults,
+  payloadFault,
+  sourcesFault,
+  stampFaults,
+  type StoredPayload,
+} from './audit/receipt-faults.ts';
+import { membersOf, receiptOf, type ChainReceipt, type ChainRound, type Members } from './audit/records.ts';
+import { RoundBook, type RoundState } from './audit/round-book.ts';
 import type { ChainBlock, ChainTransaction, ChainWrite } from './chain.ts';
 
-/** One round as the chain has it. */
-export interface ChainRound {
-  readonly round_id: string;
-  readonly run: string | null;
-  readonly round_idx: number | null;
-  readonly client_num: number;
-  readonly closed: boolean;
-  readonly timestamp: string;
-  readonly receipts: readonly ChainReceipt[];
-  readonly global: ChainReceipt | null;
-}
-
-/** One receipt, of a local or a global model, with the block that it came in. */
-export interface ChainReceipt {
-  /** The client's id; the server's for a global model. */
-  readonly of: string;
-  readonly round_id: string | null;
-  readonly digest: string;
-  readonly size: number;
-  readonly media_type: string;
-  readonly num_samples: number | null;
-  readonly tx_id: string;
-  readonly timestamp: string;
-  /** Null where it is not known: a Fabric network was asked, not its blocks. */
-  readonly block: number | null;
-  /** Who signed it; null in receipts of an earlier version of the contract. */
-  readonly msp_id: string | null;
-  readonly signer: string | null;
-}
+export type { ChainReceipt, ChainRound } from './audit/records.ts';
 
 /** The whole chain in numbers and rounds. */
 export interface ChainSummary {
@@ -51,40 +33,54 @@ export interface ChainSummary {
   readonly model_bytes: number;
 }
 
-/** A receipt that does not agree with what is stored. */
+/** Something on the chain that does not agree with the rest of it. */
 export interface AuditFault {
   readonly block: number;
   readonly message: string;
 }
 
-interface StoredPayload {
-  readonly digest: string;
-  readonly size: number;
-  readonly block: number;
-  readonly txId: string;
-}
-
-/** A receipt's key type, and that of the payload it speaks of. */
-const pairs = [
-  { receipt: 'receipt', payload: 'model', what: 'the model of client' },
-  { receipt: 'global', payload: 'globalModel', what: 'the global model of round' },
-  { receipt: 'initial', payload: 'initialModel', what: 'the model that began run' },
-  // The latest of a server: its payload has a key of its own only where it was stored without a round.
-  { receipt: 'server', payload: 'serverModel', what: 'the global model of server' },
+/** A receipt's key type, that of the payload it speaks of, and the members that repeat its key. */
+const kinds = [
+  { receipt: 'receipt', payload: 'model', what: 'the model of client', key: ['round_id', 'client_id'], once: true },
+  { receipt: 'global', payload: 'globalModel', what: 'the global model of round', key: ['round_id'], once: true },
+  { receipt: 'initial', payload: 'initialModel', what: 'the model that began run', key: ['run'], once: false },
+  { receipt: 'server', payload: 'serverModel', what: 'the latest model of server', key: ['server_id'], once: false },
+  { receipt: 'latest', payload: null, what: 'the latest model of run', key: ['run'], once: false },
 ] as const;
 
-type Members = Readonly<Record<string, unknown>>;
+type Kind = (typeof kinds)[number];
 
-/** Reads blocks in order and keeps what the last valid write of each key said. */
+const indexes: readonly string[] = ['runRound', 'runGlobal'];
+const known: readonly string[] = ['round', 'roles', ...indexes];
+
+/** One transaction with what it wrote in the contract's name. */
+interface Context {
+  readonly block: number;
+  readonly transaction: ChainTransaction;
+  readonly payloads: ReadonlyMap<string, StoredPayload>;
+  /** Digests of the receipts that it wrote with a payload of their own: others may repeat those. */
+  readonly digests: ReadonlySet<string>;
+}
+
+/** See above. `chaincode`: in whose name the records are; what others write is none of ours. */
 export class ChainAudit {
-  readonly #rounds = new Map<string, Members>();
-  readonly #receipts = new Map<string, ChainReceipt>();
-  readonly #payloads = new Map<string, StoredPayload>();
+  readonly #chaincode: string;
+  readonly #rounds = new RoundBook();
+  readonly #receipts = new Map<string, Map<string, ChainReceipt>>();
+  readonly #seen = new Map<string, ChainReceipt>();
+  readonly #payloads = new Map<string, number>();
+  readonly #grants = new Map<string, string>();
   readonly #codes = new Map<string, number>();
   readonly #functions = new Map<string, number>();
-  readonly #unreadable: AuditFault[] = [];
+  readonly #strange = new Set<string>();
+  readonly #transactions = new Map<string, { readonly block: number; readonly code: string }>();
+  readonly #faults: AuditFault[] = [];
   #blocks = 0;
   #bytes = 0;
+
+  constructor(chaincode = 'fedfab') {
+    this.#chaincode = chaincode;
+  }
 
   /** Takes the next block in. */
   take(block: ChainBlock): void {
@@ -92,74 +88,142 @@ export class ChainAudit {
     this.#bytes += block.size;
     for (const transaction of block.transactions) {
       count(this.#codes, transaction.code);
-      if (transaction.code === 'VALID') {
-        this.#takeTransaction(block.number, transaction);
+      // A second copy of a transaction is refused under the same id, and says nothing of the first.
+      if (!this.#transactions.has(transaction.txId)) {
+        this.#transactions.set(transaction.txId, { block: block.number, code: transaction.code });
       }
+      if (transaction.code === 'VALID') this.#takeTransaction(block.number, transaction);
     }
   }
 
   #takeTransaction(block: number, transaction: ChainTransaction): void {
-    if (transaction.fn !== null) {
-      count(this.#functions, transaction.fn);
-    }
-    for (const write of transaction.writes) {
-      this.#takeWrite(block, transaction.txId, write);
-    }
+    if (transaction.fn !== null) count(this.#functions, transaction.fn);
+    const writes = transaction.writes.filter(({ chaincode }) => chaincode === this.#chaincode);
+    const payloads = this.#payloadsOf(writes);
+    const digests = new Set([...payloads.values()].map(({ digest }) => digest));
+    const context = { block, transaction, payloads, digests };
+    for (const write of writes) this.#takeWrite(write, context);
+    for (const key of payloads.keys()) this.#takePayload(key, writes, block);
   }
 
-  #takeWrite(block: number, txId: string, { type, attributes, value }: ChainWrite): void {
-    const key = keyOf(type, attributes);
-    if (value === null) {
-      this.#receipts.delete(key);
-      this.#payloads.delete(key);
-    } else if (type === 'round') {
-      this.#rounds.set(attributes[0] ?? '', this.#members(block, key, value));
-    } else if (pairs.some((pair) => pair.receipt === type)) {
-      this.#receipts.set(key, receiptOf(this.#members(block, key, value), block));
-    } else if (pairs.some((pair) => pair.payload === type)) {
+  #payloadsOf(writes: readonly ChainWrite[]): ReadonlyMap<string, StoredPayload> {
+    const payloads = new Map<string, StoredPayload>();
+    for (const { type, attributes, value } of writes) {
+      if (value === null || !kinds.some(({ payload }) => payload === type)) continue;
       const digest = createHash('sha256').update(value).digest('hex');
-      this.#payloads.set(key, { digest, size: value.length, block, txId });
+      payloads.set(keyOf(type, attributes), { digest, size: value.length });
+    }
+    return payloads;
+  }
+
+  #takePayload(key: string, writes: readonly ChainWrite[], block: number): void {
+    const [type = '', ...attributes] = key.split('\u0000');
+    const kind = kinds.find(({ payload }) => payload === type);
+    const receipt = writes.some((write) => write.type === kind?.receipt && isSame(write.attributes, attributes));
+    if (kind !== undefined && !receipt) this.#fault(block, `${nameOf(kind, attributes)} has no receipt`);
+  }
+
+  #takeWrite({ type, attributes, value }: ChainWrite, context: Context): void {
+    const { block } = context;
+    const kind = kinds.find(({ receipt }) => receipt === type);
+    if (value === null) {
+      this.#fault(block, `the record ${[type, ...attributes].join(' ')} was deleted, which the contract never does`);
+    } else if (kind !== undefined) {
+      this.#takeReceipt(kind, attributes, this.#read(block, type, attributes, value), context);
+    } else if (type === 'round') {
+      const faults = this.#rounds.take(
+        attributes[0] ?? '',
+        this.#read(block, type, attributes, value),
+        context.transaction.txId,
+      );
+      for (const fault of faults) this.#fault(block, `round ${attributes[0] ?? ''}: ${fault}`);
+    } else if (indexes.includes(type)) {
+      this.#takeIndex(type, attributes, Buffer.from(value).toString(), block);
+    } else if (!known.includes(type) && !kinds.some(({ payload }) => payload === type)) {
+      this.#strange.add(type);
     }
   }
 
-  #members(block: number, key: string, value: Uint8Array): Members {
+  #takeIndex(type: string, attributes: readonly string[], roundId: string, block: number): void {
+    const run = this.#rounds.get(roundId)?.run;
+    const fits = attributes.at(-1) === roundId && run === attributes[0];
+    if (!fits) this.#fault(block, `the list of run ${attributes[0] ?? ''} (${type}) has a round that is not of it`);
+  }
+
+  #read(block: number, type: string, attributes: readonly string[], value: Uint8Array): Members {
     try {
-      return JSON.parse(Buffer.from(value).toString()) as Members;
+      return membersOf(JSON.parse(Buffer.from(value).toString()));
     } catch {
-      this.#unreadable.push({ block, message: `the record ${readable(key)} is not JSON` });
+      this.#fault(block, `the record ${[type, ...attributes].join(' ')} is not JSON`);
       return {};
     }
   }
 
-  /** Everything that does not agree, first block first. Empty: every receipt fits its payload, and none is without. */
+  #takeReceipt(kind: Kind, attributes: readonly string[], members: Members, context: Context): void {
+    const { block, transaction } = context;
+    const receipt = receiptOf(members, block);
+    const key = keyOf(kind.receipt, attributes);
+    const wrongKey = keyFault(members, Object.fromEntries(kind.key.map((name, index) => [name, attributes[index]])));
+    const faults = [
+      ...(wrongKey === null ? [] : [wrongKey]),
+      ...(kind.once && this.#seen.has(key) ? ['a receipt was there already, and has been written over'] : []),
+      ...stampFaults(receipt, transaction),
+      ...this.#payloadFaults(kind, attributes, receipt, context),
+      ...this.#roundFaults(kind, attributes, receipt, members),
+    ];
+    for (const fault of faults) this.#fault(block, `${nameOf(kind, attributes)}: ${fault}`);
+    this.#seen.set(key, receipt);
+    if (kind.receipt === 'receipt') this.#ofRound(attributes[0] ?? '').set(attributes[1] ?? '', receipt);
+  }
+
+  #payloadFaults(
+    { receipt: type, payload }: Kind,
+    attributes: readonly string[],
+    receipt: ChainReceipt,
+    { payloads, digests }: Context,
+  ): readonly string[] {
+    const own = payload === null ? undefined : payloads.get(keyOf(payload, attributes));
+    // The latest of a server and of a run only repeat a receipt of the same transaction.
+    const repeats = payload === null || (type === 'server' && receipt.round_id !== null);
+    if (repeats) return digests.has(receipt.digest) ? [] : ['it is not the model of its transaction'];
+    const fault = payloadFault(receipt, own);
+    if (own !== undefined) this.#payloads.set(keyOf(payload, attributes), own.size);
+    return fault === null ? [] : [fault];
+  }
+
+  #roundFaults(
+    { receipt: type }: Kind,
+    [roundId = '']: readonly string[],
+    receipt: ChainReceipt,
+    members: Members,
+  ): readonly string[] {
+    const round = this.#rounds.get(roundId);
+    if (type === 'receipt') return membershipFaults(receipt, round, this.#grant(roundId, receipt));
+    return type === 'global' ? globalFaults(receipt, round, members, [...this.#ofRound(roundId).values()]) : [];
+  }
+
+  /** Takes note of a grant; gives the client of the same round that came by it before. */
+  #grant(roundId: string, { of, admission }: ChainReceipt): string | null {
+    if (admission === null) return null;
+    const key = keyOf(roundId, [String(admission.grant)]);
+    const before = this.#grants.get(key) ?? null;
+    this.#grants.set(key, of);
+    return before;
+  }
+
+  #ofRound(roundId: string): Map<string, ChainReceipt> {
+    const receipts = this.#receipts.get(roundId) ?? new Map<string, ChainReceipt>();
+    this.#receipts.set(roundId, receipts);
+    return receipts;
+  }
+
+  #fault(block: number, message: string): void {
+    this.#faults.push({ block, message });
+  }
+
+  /** Everything that does not agree, first block first. */
   faults(): readonly AuditFault[] {
-    const faults = pairs.flatMap((pair) => [...this.#receiptFaults(pair), ...this.#payloadFaults(pair)]);
-    return [...this.#unreadable, ...faults].sort((a, b) => a.block - b.block);
-  }
-
-  #receiptFaults({ receipt: type, payload, what }: (typeof pairs)[number]): AuditFault[] {
-    const receipts = this.#of(this.#receipts, type);
-    const own = type === 'server' ? receipts.filter(([, receipt]) => receipt.round_id === null) : receipts;
-    return own.flatMap(([attributes, receipt]) => {
-      const stored = this.#payloads.get(keyOf(payload, attributes));
-      const reason = disagreement(receipt, stored);
-      const round = attributes.length > 1 ? ` in round ${attributes[0] ?? ''}` : '';
-      const name = `${what} ${attributes.at(-1) ?? ''}${round}`;
-      return reason === null ? [] : [{ block: receipt.block ?? 0, message: `${name}: ${reason}` }];
-    });
-  }
-
-  #payloadFaults({ receipt, payload, what }: (typeof pairs)[number]): AuditFault[] {
-    return this.#of(this.#payloads, payload)
-      .filter(([attributes]) => !this.#receipts.has(keyOf(receipt, attributes)))
-      .map(([attributes, { block }]) => ({ block, message: `${what} ${attributes.join(' ')} has no receipt` }));
-  }
-
-  #of<T>(records: ReadonlyMap<string, T>, type: string): [string[], T][] {
-    return [...records].flatMap(([key, record]) => {
-      const [own, ...attributes] = key.split('\u0000');
-      return own === type ? [[attributes, record] as [string[], T]] : [];
-    });
+    return this.#faults;
   }
 
   /** How many payloads were held against their receipts. */
@@ -167,82 +231,73 @@ export class ChainAudit {
     return this.#payloads.size;
   }
 
+  /** Kinds of records that this version does not know. */
+  get strange(): readonly string[] {
+    return [...this.#strange];
+  }
+
+  /** Where a transaction is, and its code; null where the chain has none of this id. */
+  transaction(txId: string): { readonly block: number; readonly code: string } | null {
+    return this.#transactions.get(txId) ?? null;
+  }
+
   /** The chain in numbers and rounds; rounds in the order of their opening. */
   summary(): ChainSummary {
-    const payloads = [...this.#payloads.values()];
     return {
       blocks: this.#blocks,
       bytes: this.#bytes,
       transactions: [...this.#codes.values()].reduce((a, b) => a + b, 0),
       codes: Object.fromEntries([...this.#codes].sort(([a], [b]) => Number(b === 'VALID') - Number(a === 'VALID'))),
       functions: Object.fromEntries(this.#functions),
-      rounds: [...this.#rounds].map(([id, round]) => this.#round(id, round)),
-      models: payloads.length,
-      model_bytes: payloads.reduce((sum, { size }) => sum + size, 0),
+      rounds: [...this.#rounds.all].map(([id, round]) => this.#round(id, round)),
+      models: this.#payloads.size,
+      model_bytes: [...this.#payloads.values()].reduce((sum, size) => sum + size, 0),
     };
   }
 
-  #round(id: string, round: Members): ChainRound {
-    const own = this.#of(this.#receipts, 'receipt').filter(([attributes]) => attributes[0] === id);
-    const global = this.#receipts.get(keyOf('global', [id]));
+  #round(id: string, { run, roundIdx, clientNum, clients, closed, timestamp }: RoundState): ChainRound {
     return {
       round_id: id,
-      run: textOrNull(round['run']),
-      round_idx: numberOrNull(round['round_idx']),
-      client_num: numberOrNull(round['client_num']) ?? 0,
-      closed: round['closed'] === true,
-      timestamp: textOrNull(round['timestamp']) ?? '',
-      receipts: own.map(([, receipt]) => receipt),
-      global: global ?? null,
+      run,
+      round_idx: roundIdx,
+      client_num: clientNum,
+      clients,
+      closed,
+      timestamp,
+      receipts: [...this.#ofRound(id).values()],
+      global: this.#seen.get(keyOf('global', [id])) ?? null,
     };
   }
 }
 
-function receiptOf(members: Members, block: number): ChainReceipt {
-  return {
-    of: textOrNull(members['client_id']) ?? textOrNull(members['server_id']) ?? '',
-    round_id: textOrNull(members['round_id']),
-    digest: textOrNull(members['digest']) ?? '',
-    size: numberOrNull(members['size']) ?? -1,
-    media_type: textOrNull(members['media_type']) ?? '',
-    num_samples: numberOrNull(members['num_samples']),
-    tx_id: textOrNull(members['tx_id']) ?? '',
-    timestamp: textOrNull(members['timestamp']) ?? '',
-    block,
-    msp_id: textOrNull(members['msp_id']),
-    signer: textOrNull(members['signer']),
-  };
+function globalFaults(
+  receipt: ChainReceipt,
+  round: RoundState | null,
+  members: Members,
+  receipts: readonly ChainReceipt[],
+): readonly string[] {
+  if (round === null) return ['its round was never opened'];
+  const fault = sourcesFault(receipt, receipts);
+  const ofRun = (members['run'] ?? null) === round.run && (members['round_idx'] ?? null) === round.roundIdx;
+  return [
+    ...(ofRun ? [] : ['the receipt names another run or number than its round']),
+    ...(fault === null ? [] : [fault]),
+  ];
 }
 
-function disagreement(receipt: ChainReceipt, stored: StoredPayload | undefined): string | null {
-  if (stored === undefined) {
-    return 'there is a receipt, but no payload';
-  }
-  if (stored.digest !== receipt.digest) {
-    return `the receipt says ${receipt.digest}, the payload in block ${stored.block} has ${stored.digest}`;
-  }
-  if (stored.size !== receipt.size) {
-    return `the receipt says ${receipt.size} bytes, the payload has ${stored.size}`;
-  }
-  return stored.txId === receipt.tx_id ? null : `the receipt names another transaction than ${stored.txId}`;
+function nameOf({ what }: Kind, attributes: readonly string[]): string {
+  const round = attributes.length > 1 ? ` in round ${attributes[0] ?? ''}` : '';
+  return `${what} ${attributes.at(-1) ?? ''}${round}`;
+}
+
+function isSame(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((part, index) => part === b[index]);
 }
 
 function keyOf(type: string, attributes: readonly string[]): string {
   return [type, ...attributes].join('\u0000');
 }
 
-function readable(key: string): string {
-  return key.split('\u0000').join(' ');
-}
-
 function count(counts: Map<string, number>, name: string): void {
   counts.set(name, (counts.get(name) ?? 0) + 1);
-}
-
-function textOrNull(value: unknown): string | null {
-  return typeof value === 'string' ? value : null;
-}
-
-function numberOrNull(value: unknown): number | null {
-  return typeof value === 'number' ? value : null;
 }

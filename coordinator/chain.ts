@@ -108,8 +108,14 @@ function readTransaction(envelope: Uint8Array, code: number): ChainTransaction {
   if (channelHeader.getType() !== common.HeaderType.ENDORSER_TRANSACTION) {
     return { ...facts, fn: null, writes: [] };
   }
-  const action = openAction(data);
-  return { ...facts, fn: functionOf(action.proposalPayload), writes: writesOf(action.action) };
+  try {
+    const action = openAction(data);
+    return { ...facts, fn: functionOf(action.proposalPayload), writes: writesOf(action.action) };
+  } catch (error) {
+    // What was refused may be anything.
+    if (code !== peer.TxValidationCode.VALID) return { ...facts, fn: null, writes: [] };
+    throw error;
+  }
 }
 
 function creatorOf(serialized: Uint8Array): ChainCreator | null {

@@ -126,5 +126,7 @@ function receiptOf(receipt: ModelReceipt | GlobalReceipt, of: string): ChainRece
     block: receipt.block,
     msp_id: receipt.mspId,
     signer: receipt.signer,
+    admission: null,
+    sources: null,
   };
 }
