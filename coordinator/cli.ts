@@ -11,13 +11,15 @@ import { certsCommand } from './commands/certs.ts';
 import type { Cli, CliCommand, Options } from './commands/command.ts';
 import { configCommand } from './commands/config.ts';
 import { demoCommand } from './commands/demo.ts';
-import { inspectCommand, verifyCommand } from './commands/inspect.ts';
+import { exportCommand } from './commands/export.ts';
+import { inspectCommand } from './commands/inspect.ts';
 import { networkCommand } from './commands/network.ts';
 import { rolesCommand } from './commands/roles.ts';
 import { serveCommand } from './commands/serve.ts';
 import { plainText } from './commands/plain-text.ts';
 import { roundsCommand, statusCommand } from './commands/status.ts';
 import { mqttUserCommand, tokenCommand } from './commands/token.ts';
+import { verifyCommand } from './commands/verify.ts';
 import { watchCommand } from './commands/watch.ts';
 import { version } from './version.ts';
 
@@ -30,6 +32,7 @@ const commands: readonly CliCommand[] = [
   roundsCommand,
   inspectCommand,
   verifyCommand,
+  exportCommand,
   rolesCommand,
   configCommand,
   tokenCommand,

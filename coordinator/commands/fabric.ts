@@ -1,6 +1,4 @@
-/** What `inspect` and `verify` ask of a Fabric network, where there are no files to read: rounds, receipts, models. */
-import { createHash } from 'node:crypto';
-
+/** What `inspect` asks of a Fabric network, where there are no files to read: rounds and receipts. */
 import { pino } from 'pino';
 
 import type { ChainReceipt, ChainRound } from '../chain-audit.ts';
@@ -11,12 +9,6 @@ import type { GlobalReceipt, Ledger, ModelReceipt } from '../ledger/port.ts';
 import { readProfile } from '../ledger/profile.ts';
 import { textOption, type Options } from './command.ts';
 
-/** What a check found: what was checked in words, or the first bad thing. */
-export interface Verdict {
-  readonly ok: boolean;
-  readonly checked: string;
-  readonly bad: string | null;
-}
 
 const roundsPerPage = '100';
 
@@ -24,43 +16,11 @@ const roundsPerPage = '100';
 export async function fabricRounds(options: Options, profile: string): Promise<readonly ChainRound[]> {
   return withLedger(options, profile, async (ledger) => {
     const rounds: ChainRound[] = [];
-    for await (const { round } of roundsWithGlobal(ledger, runOf(options))) {
+    for await (const round of roundsOf(ledger, runOf(options))) {
       rounds.push(round);
     }
     return rounds;
   });
-}
-
-/** Reads every model of a run back and holds it against its receipt. */
-export async function verifyFabric(options: Options, profile: string): Promise<Verdict> {
-  return withLedger(options, profile, async (ledger) => {
-    let models = 0;
-    let rounds = 0;
-    for await (const { round, globalDigest } of roundsWithGlobal(ledger, runOf(options))) {
-      rounds += 1;
-      for (const { of: client, digest } of round.receipts) {
-        const stored = await ledger.model(round.round_id, client);
-        models += 1;
-        if (stored === null || sha256(stored.bytes) !== digest) {
-          return bad(`the model of client ${client} in round ${round.round_id} does not fit its receipt`);
-        }
-      }
-      if (round.global !== null && round.global.digest !== globalDigest) {
-        return bad(`the global model of round ${round.round_id} does not fit its receipt`);
-      }
-      models += round.global === null ? 0 : 1;
-    }
-    if (rounds === 0) return bad(`the ledger has no round of run ${runOf(options)}, so there is nothing to check`);
-    return { ok: true, checked: `${models} stored models in ${rounds} rounds fit their receipts`, bad: null };
-  });
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
-}
-
-function bad(reason: string): Verdict {
-  return { ok: false, checked: '', bad: reason };
 }
 
 function runOf(options: Options): string {
@@ -89,10 +49,7 @@ async function withLedger<T>(options: Options, path: string, use: (ledger: Ledge
 
 type WireRound = Omit<ChainRound, 'receipts' | 'global'>;
 
-async function* roundsWithGlobal(
-  ledger: Ledger,
-  run: string,
-): AsyncGenerator<{ round: ChainRound; globalDigest: string | null }> {
+async function* roundsOf(ledger: Ledger, run: string): AsyncGenerator<ChainRound> {
   let bookmark = '';
   do {
     const args = bookmark === '' ? [run, roundsPerPage] : [run, roundsPerPage, bookmark];
@@ -100,14 +57,7 @@ async function* roundsWithGlobal(
     for (const round of page.rounds) {
       const receipts = (await ledger.receipts(round.round_id)).map((receipt) => receiptOf(receipt, receipt.clientId));
       const global = await ledger.global({ roundId: round.round_id });
-      yield {
-        round: {
-          ...round,
-          receipts,
-          global: global === null ? null : receiptOf(global.receipt, global.receipt.serverId),
-        },
-        globalDigest: global === null ? null : sha256(global.model.bytes),
-      };
+      yield { ...round, receipts, global: global === null ? null : receiptOf(global.receipt, global.receipt.serverId) };
     }
     bookmark = page.bookmark;
   } while (bookmark !== '');

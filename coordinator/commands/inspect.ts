@@ -1,13 +1,11 @@
-/** `fedfab inspect` and `fedfab verify`: what the ledger holds, and whether it is what it says. */
+/** `fedfab inspect`: what the ledger holds. */
 import type { Command } from 'commander';
 
-import { BadBlock, verifyBlocks } from '../../fabric-network/embedded/block-format.ts';
-import { BlockFileDamaged } from '../../fabric-network/embedded/blocks.ts';
 import { ChainAudit, type ChainReceipt, type ChainRound, type ChainSummary } from '../chain-audit.ts';
 import { findChain, readChain, type ChainBlock } from '../chain.ts';
 import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
-import { fabricRounds, verifyFabric, type Verdict } from './fabric.ts';
+import { fabricRounds } from './fabric.ts';
 import { ledgerProfile, withJson } from './options.ts';
 import { plainJson, plainLine } from './plain-text.ts';
 import { byteSize, textTable } from './text-table.ts';
@@ -31,23 +29,12 @@ export const inspectCommand: CliCommand = {
   run: runInspect,
 };
 
-/** `fedfab verify`. */
-export const verifyCommand: CliCommand = {
-  usage: 'verify',
-  summary: 'check block hashes, signatures, and receipts against payloads',
-  description:
-    "Checks the embedded network's chain from its files: numbers, hashes and signatures of every block, then the digest of every stored model against its receipt. On a Fabric network, whose peers keep the blocks, the receipts of a run are checked. Ends with 1 at the first bad thing.",
-  examples: ['verify', 'verify --dir fedfab-data/demo', 'verify --ledger connection.json --run 1824'],
-  options: (command) => withJson(withChain(command)),
-  run: runVerify,
-};
-
 function withChain(command: Command): Command {
   return command
     .option('-d, --dir <folder>', 'data directory of a coordinator or of an embedded network', 'fedfab-data')
     .option('--ledger <profile>', 'connection profile of a Fabric network, to ask instead; "fabric": that of fabric:up')
     .option('--channel <name>', "with --ledger: the channel; the profile's first where not given")
-    .option('--chaincode <name>', 'with --ledger: the chaincode', 'fedfab')
+    .option('--chaincode <name>', 'the chaincode whose records are shown', 'fedfab')
     .option('--run <id>', 'only the rounds of this run; needed with --ledger');
 }
 
@@ -58,7 +45,7 @@ async function runInspect(options: Options, _args: readonly string[], cli: Cli):
     print(options, cli, chosenRounds(rounds, options), (found) => roundsText(found, options));
     return 0;
   }
-  const audit = new ChainAudit();
+  const audit = new ChainAudit(textOption(options, 'chaincode'));
   const blocks: BlockLine[] = [];
   for (const block of readChain(findChain(textOption(options, 'dir') ?? 'fedfab-data'))) {
     audit.take(block);
@@ -178,37 +165,4 @@ function blocksText(blocks: readonly BlockLine[]): string {
       ]),
     ),
   );
-}
-
-async function runVerify(options: Options, _args: readonly string[], cli: Cli): Promise<number> {
-  const ledger = textOption(options, 'ledger');
-  const verdict =
-    ledger === undefined
-      ? verifyChainDir(textOption(options, 'dir') ?? 'fedfab-data')
-      : await verifyFabric(options, ledgerProfile(ledger));
-  print(options, cli, verdict, ({ ok, checked, bad }) => [
-    plainLine(ok ? `All is well: ${checked}.` : `BAD: ${bad ?? ''}`),
-  ]);
-  return verdict.ok ? 0 : 1;
-}
-
-/** Checks a chain's files. Throws `not_found` where there are none. */
-export function verifyChainDir(dir: string): Verdict {
-  const chain = findChain(dir);
-  try {
-    const { blocks, transactions } = verifyBlocks(chain);
-    const audit = new ChainAudit();
-    for (const block of readChain(chain)) {
-      audit.take(block);
-    }
-    const [first] = audit.faults();
-    const checked = `${blocks} blocks with ${transactions} transactions hang together and are signed, ${audit.checked} stored models fit their receipts`;
-    return first === undefined
-      ? { ok: true, checked, bad: null }
-      : { ok: false, checked: '', bad: `block ${first.block}: ${first.message}` };
-  } catch (error) {
-    // What the block file says of itself names the block already.
-    const told = error instanceof BadBlock && error.cause instanceof BlockFileDamaged ? error.cause : error;
-    return { ok: false, checked: '', bad: told instanceof Error ? told.message : String(told) };
-  }
 }

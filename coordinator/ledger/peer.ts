@@ -13,6 +13,7 @@ import type {
   Transaction,
 } from '@hyperledger/fabric-gateway';
 import { gateway as protocol, msp } from '@hyperledger/fabric-protos';
+import type { common } from '@hyperledger/fabric-protos';
 import type { Logger } from 'pino';
 import { ledgerBlock, seekBlocks } from './blocks.ts';
 import type { BlockRange } from './blocks.ts';
@@ -305,6 +306,26 @@ export class GatewayPeer {
         blocks.close();
       }
     });
+  }
+
+  /** These blocks as the peer keeps them, oldest first, by Fabric's Deliver service. They must be there already. */
+  async *wholeBlocks(range: { readonly first: number; readonly last: number }): AsyncGenerator<common.Block, void> {
+    const request = this.#gateway.getNetwork(this.#options.channel).newBlockEventsRequest();
+    const wanted = this.#gateway.newBlockEventsRequest(seekBlocks(request.getBytes(), range));
+    const blocks = await this.#call('evaluate', () => wanted.getEvents());
+    try {
+      let next = range.first;
+      for await (const block of blocks) {
+        yield block;
+        next += 1;
+        if (next > range.last) return;
+      }
+      throw new Error(`the peer's stream of blocks ended before block ${next}`);
+    } catch (error) {
+      throw (await this.#failed('evaluate', error)) ?? error;
+    } finally {
+      blocks.close();
+    }
   }
 
   /** Takes note of a failed stream of events, so that another peer is tried next. */

@@ -13,7 +13,8 @@ import { readBlocks } from '../embedded/blocks.ts';
 import { commitHash, readCommitHash } from '../embedded/commit-hash.ts';
 import { newChannelBed, type ChannelBed } from '../embedded/fixtures/channel-bed.ts';
 import { claimedTxId } from '../embedded/protos.ts';
-import { ChainCheck, type TrustAnchors } from './chain-check.ts';
+import { ChainCheck } from './chain-check.ts';
+import type { TrustAnchors } from './trust-anchors.ts';
 
 const { VALID, MVCC_READ_CONFLICT, ENDORSEMENT_POLICY_FAILURE } = peer.TxValidationCode;
 
@@ -95,7 +96,7 @@ describe('trust anchors', () => {
     const other = await newChannelBed();
     try {
       await other.open();
-      const [genesis = ''] = [checked(blocks).genesis];
+      const { genesis } = checked(blocks);
       expect(faultOf([...readBlocks(other.dir)])).toBeNull();
       expect(faultOf([...readBlocks(other.dir)], { genesis })?.message).toContain('block 0: this is another chain');
     } finally {

@@ -4,8 +4,6 @@
  * verdicts in a block are a peer's word: no signature covers them). Where the blocks come from does not matter: the
  * embedded network's file, a Fabric peer, a folder.
  */
-import { X509Certificate } from 'node:crypto';
-
 import { common, peer } from '@hyperledger/fabric-protos';
 
 import { BadBlock, blockHeaderHash, blockParts, codesOf, envelopesOf, headerOf } from '../embedded/block-format.ts';
@@ -15,21 +13,14 @@ import { openEnvelope, sameBytes, sha256 } from '../embedded/protos.ts';
 import type { Identity } from '../embedded/types.ts';
 import { validateBlock, type FabricRules } from '../embedded/validation.ts';
 import { checkRepeated, checkSignatures, isUnsigned } from './block-metadata.ts';
-import { authoritiesOf, configOf, type ChannelConfig } from './channel-config.ts';
+import { configOf, type ChannelConfig } from './channel-config.ts';
 import { satisfiesApplicationPolicy } from './endorsement-policy.ts';
 import { ReplayState } from './replay-state.ts';
+import { checkAuthorities, checkGenesis, type TrustAnchors } from './trust-anchors.ts';
 
 const codeNames: ReadonlyMap<number, string> = new Map(
   Object.entries(peer.TxValidationCode).map(([name, code]) => [Number(code), name]),
 );
-
-/** What an auditor knows from elsewhere. Without any of it a chain proves only that it agrees with itself. */
-export interface TrustAnchors {
-  /** Hash of the first block's header, hex. */
-  readonly genesis?: string;
-  /** Certificates (PEM) of the authorities: no configuration may trust another one. */
-  readonly authorities?: readonly string[];
-}
 
 /** See above. After an error, only `facts` may be asked. */
 export class ChainCheck {
@@ -75,7 +66,7 @@ export class ChainCheck {
     checkCanonical(block, bytes);
     const hash = blockHeaderHash(headerOf(block));
     const config = configOf(block);
-    if (config !== null) this.#checkAuthorities(config);
+    if (config !== null) checkAuthorities(config, this.#anchors);
     if (number === 0) this.#begin(config, hash);
     if (config !== null) this.#lastConfig = number;
     checkRepeated(block, this.#lastConfig);
@@ -93,10 +84,7 @@ export class ChainCheck {
   #begin(config: ChannelConfig | null, hash: Uint8Array): void {
     if (config === null) throw new Error('it is not a configuration, as the first block of a channel is');
     this.#genesis = Buffer.from(hash).toString('hex');
-    const { genesis } = this.#anchors;
-    if (genesis !== undefined && genesis.toLowerCase() !== this.#genesis) {
-      throw new Error(`this is another chain: its first block has the hash ${this.#genesis}`);
-    }
+    checkGenesis(this.#genesis, this.#anchors);
     this.#configure(config);
   }
 
@@ -109,16 +97,6 @@ export class ChainCheck {
   /** The embedded network's first block has organisations and no policies. */
   get #isFabric(): boolean {
     return (this.#config?.policies.size ?? 0) > 0;
-  }
-
-  #checkAuthorities(config: ChannelConfig): void {
-    const trusted = this.#anchors.authorities?.map((pem) => new X509Certificate(pem).fingerprint256);
-    const stranger = authoritiesOf(config).find(({ pem }) => {
-      return trusted?.includes(new X509Certificate(pem).fingerprint256) === false;
-    });
-    if (stranger === undefined) return;
-    const { fingerprint256 } = new X509Certificate(stranger.pem);
-    throw new Error(`it trusts an authority of ${stranger.mspId} that you do not: SHA-256 ${fingerprint256}`);
   }
 
   /** Gives how many of the verdicts had to be believed. */

@@ -56,7 +56,10 @@ test('three rounds: trained, shown, on the chain, and the chain is sound', { tim
   expect(demo.output).toContain('20 transactions, all valid, 15 models.');
 
   const verify = await fedfab('verify', '--dir', dir);
-  expect(verify).toMatchObject({ code: 0, output: expect.stringContaining('15 stored models fit') as string });
+  expect(verify).toMatchObject({
+    code: 0,
+    output: expect.stringContaining('15 stored models in 3 rounds fit') as string,
+  });
   const inspect = await fedfab('inspect', '--dir', dir, '--json');
   const { rounds } = JSON.parse(inspect.output) as { rounds: { receipts: unknown[]; global: object | null }[] };
   expect(rounds.map(({ receipts, global }) => [receipts.length, global !== null])).toEqual([

@@ -12,7 +12,8 @@ import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { verifyFabric } from '../../../coordinator/commands/fabric.ts';
+import type { Cli } from '../../../coordinator/commands/command.ts';
+import { verifyChain } from '../../../coordinator/commands/verify.ts';
 import { hostProfileFile } from '../../../fabric-network/compose/network.ts';
 import { defineNetwork } from '../../../fabric-network/native/definition.ts';
 import { metric } from '../../../fabric-network/native/nodes.ts';
@@ -43,6 +44,14 @@ export interface Life {
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const clients = [1, 2, 3];
+const silent: Cli = {
+  out: () => undefined,
+  note: () => undefined,
+  input: () => Promise.resolve(''),
+  signal: new AbortController().signal,
+  env: {},
+  terminal: false,
+};
 const coordinatorUrl = 'http://127.0.0.1:8080';
 const chaincodes = ['chaincode.org1.fedfab.com', 'chaincode.org2.fedfab.com'];
 
@@ -83,7 +92,11 @@ async function live(dir: string, address: string): Promise<Life> {
     const fabric = join(dir, 'volumes', 'fabric');
     const profile = join(fabric, 'client', hostProfileFile);
     const verified = [];
-    for (const run of ['first', 'second', 'third']) verified.push((await verifyFabric({ run }, profile)).checked);
+    for (const run of ['first', 'second', 'third']) {
+      const { checked, bad } = await verifyChain({ run, ledger: profile }, silent);
+      // Beside that, how many blocks there were: as many as the peers happened to cut.
+      verified.push(bad ?? /\d+ stored models in \d+ rounds fit their receipts/.exec(checked)?.[0] ?? checked);
+    }
     return {
       running: { small, full },
       verified,
