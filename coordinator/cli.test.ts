@@ -237,9 +237,12 @@ async function closedPort(): Promise<{ port: number }> {
 }
 
 describe('inspect and verify', () => {
-  test.each(['inspect', 'verify'])('%s where there is no chain: what to do', async (command) => {
+  test.each([
+    ['inspect', 1],
+    ['verify', 2],
+  ])('%s where there is no chain: what to do', async (command, exitCode) => {
     const { code, err } = await ran([command, '--dir', dir]);
-    expect(code).toBe(1);
+    expect(code).toBe(exitCode);
     expect(err).toContain('There is no chain of the embedded network');
     expect(err).toContain('--ledger');
   });
@@ -381,20 +384,21 @@ describe('acl', () => {
   });
 });
 
-test.each([['serve'], ['inspect', '--run', '1'], ['verify', '--run', '1']])(
-  '%s on the Fabric network of fabric:up, where there is none: what to do',
-  async (...args) => {
-    const before = process.cwd();
-    process.chdir(dir);
-    try {
-      const { code, err } = await ran([...args, '--ledger', 'fabric']);
-      expect(code).toBe(1);
-      expect(err).toContain('npm run fabric:up');
-    } finally {
-      process.chdir(before);
-    }
-  },
-);
+test.each([
+  { args: ['serve'], exitCode: 1 },
+  { args: ['inspect', '--run', '1'], exitCode: 1 },
+  { args: ['verify', '--run', '1'], exitCode: 2 },
+])('$args on the Fabric network of fabric:up, where there is none: what to do', async ({ args, exitCode }) => {
+  const before = process.cwd();
+  process.chdir(dir);
+  try {
+    const { code, err } = await ran([...args, '--ledger', 'fabric']);
+    expect(code).toBe(exitCode);
+    expect(err).toContain('npm run fabric:up');
+  } finally {
+    process.chdir(before);
+  }
+});
 
 describe('errorText', () => {
   test('one sentence; with --debug also where it came from', () => {
