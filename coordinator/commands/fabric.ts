@@ -9,7 +9,6 @@ import type { GlobalReceipt, Ledger, ModelReceipt } from '../ledger/port.ts';
 import { readProfile } from '../ledger/profile.ts';
 import { textOption, type Options } from './command.ts';
 
-
 const roundsPerPage = '100';
 
 /** The rounds of a run, oldest first, with their receipts. Throws what the ledger throws. */
