@@ -24,11 +24,10 @@ import { membersOf, type ChainRound } from './records.ts';
 /** Throws `bad_request` for a folder that this program does not understand: no manifest, another version, unknown files. */
 export async function verifyFolder(folder: string, options: AuditOptions): Promise<Verdict> {
   const { manifest, faults } = readManifest(folder);
+  // Of a manifest that was altered, nothing else can be believed.
+  if (faults.length > 0) return verdict(manifest, faults, '', []);
   refuseUnknown(folder, manifest);
-  const altered = [
-    ...faults,
-    ...Object.entries(manifest.files).flatMap(([name, digest]) => fileFault(folder, name, digest)),
-  ];
+  const altered = Object.entries(manifest.files).flatMap(([name, digest]) => fileFault(folder, name, digest));
   if (altered.length > 0) return verdict(manifest, altered, '', []);
   const found = manifest.whole ? await wholeFaults(folder, manifest, options) : headerFaults(folder, manifest, options);
   const rounds = manifest.whole ? [] : roundsIn(folder);

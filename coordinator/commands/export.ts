@@ -4,6 +4,7 @@ import { exportRun } from '../audit/export.ts';
 import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
 import { withJson } from './options.ts';
+import { plainJson, plainText } from './plain-text.ts';
 import { auditOptions, withAuditedChain } from './verify.ts';
 
 /** `fedfab export`. */
@@ -25,7 +26,7 @@ async function runExport(options: Options, [run = '']: readonly string[], cli: C
     return await exported(options, run, cli);
   } catch (error) {
     if (!(error instanceof FedfabError)) throw error;
-    cli.note(`fedfab: ${error.message}`);
+    cli.note(`fedfab: ${plainText(error.message)}`);
     return 2;
   }
 }
@@ -45,7 +46,7 @@ async function exported(options: Options, run: string, cli: Cli): Promise<number
       faults.length === 0
         ? [`${rounds} rounds of run ${run} in ${files} files in ${folder}; ${height} blocks, the first one ${genesis}.`]
         : ['Nothing was written: the chain is not sound.', ...faults.map((fault) => `BAD: ${fault}`)];
-    cli.out(options['json'] === true ? JSON.stringify(result, null, 2) : told.join('\n'));
+    cli.out(options['json'] === true ? plainJson(result) : plainText(told.join('\n')));
     return faults.length === 0 ? 0 : 1;
   } finally {
     source.close();

@@ -13,6 +13,7 @@ import { chosenRounds, roundReport } from '../audit/round-report.ts';
 import { FedfabError } from '../errors.ts';
 import { textOption, type Cli, type CliCommand, type Options } from './command.ts';
 import { wholeNumber, withJson } from './options.ts';
+import { plainJson, plainText } from './plain-text.ts';
 
 /** What a check found: what was checked in words, or what is wrong, the first thing alone as `bad`. */
 export interface Verdict {
@@ -77,11 +78,11 @@ async function runVerify(options: Options, _args: readonly string[], cli: Cli): 
     const folder = textOption(options, 'offline');
     const verdict =
       folder === undefined ? await verifyChain(options, cli) : await verifyFolder(folder, auditOptions(options, cli));
-    cli.out(options['json'] === true ? JSON.stringify(verdict, null, 2) : verdictLines(verdict).join('\n'));
+    cli.out(options['json'] === true ? plainJson(verdict) : plainText(verdictLines(verdict).join('\n')));
     return verdict.ok ? 0 : 1;
   } catch (error) {
     if (!(error instanceof FedfabError)) throw error;
-    cli.note(`fedfab: ${error.message}`);
+    cli.note(`fedfab: ${plainText(error.message)}`);
     return 2;
   }
 }
