@@ -61,19 +61,24 @@ test('three rounds: trained, shown, on the chain, and the chain is sound', { tim
     output: expect.stringContaining('15 stored models in 3 rounds fit') as string,
   });
   const inspect = await fedfab('inspect', '--dir', dir, '--json');
-  const { rounds } = JSON.parse(inspect.output) as { rounds: { receipts: unknown[]; global: object | null }[] };
+  const { rounds } = JSON.parse(inspect.output) as {
+    rounds: { receipts: { admission: { grant: number } | null }[]; global: object | null }[];
+  };
   expect(rounds.map(({ receipts, global }) => [receipts.length, global !== null])).toEqual([
     [4, true],
     [4, true],
     [4, true],
   ]);
+  // By the coordinator's own word, on the chain: grants in one order over the whole run.
+  const grants = rounds.flatMap(({ receipts }) => receipts).map(({ admission }) => admission?.grant);
+  expect(grants).toEqual(Array.from({ length: 12 }, (_, index) => index + 1));
   const blocks = join(findChain(dir), 'blocks');
   const bytes = readFileSync(blocks);
   const middle = Math.floor(bytes.length / 2);
   bytes.writeUInt8(bytes.readUInt8(middle) ^ 1, middle);
   writeFileSync(blocks, bytes);
   const spoilt = await fedfab('verify', '--dir', dir);
-  expect(spoilt).toMatchObject({ code: 1, output: expect.stringMatching(/^BAD: block \d+ /) as string });
+  expect(spoilt).toMatchObject({ code: 1, output: expect.stringMatching(/^BAD: block \d+: on disk: /) as string });
   expect(readFileSync(join(dir, 'coordinator.log'), 'utf8')).not.toMatch(/"level":"(error|fatal)"|upload_token|Bearer/);
 });
 
