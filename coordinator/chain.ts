@@ -2,13 +2,11 @@
  * Reads the embedded network's chain from its files, without a running network and without changing anything: each
  * block's transactions with what they wrote. The formats are Fabric's (`ledger/rwset`, composite keys of the shim).
  */
-import 'reflect-metadata';
-
+import { X509Certificate } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { common, ledger, msp, peer } from '@hyperledger/fabric-protos';
-import { X509Certificate } from '@peculiar/x509';
 
 import { codesOf, envelopesOf, headerOf } from '../fabric-network/embedded/block-format.ts';
 import { readBlocks } from '../fabric-network/embedded/blocks.ts';
@@ -26,7 +24,7 @@ export interface ChainWrite {
   readonly value: Uint8Array | null;
 }
 
-/** The signer of a transaction. `subject` is that of the certificate, as the shim writes it: `/OU=client/CN=coordinator`. */
+/** The signer of a transaction. `subject` is that of the certificate, as the contract writes it: `/OU=client/CN=coordinator`. */
 export interface ChainCreator {
   readonly mspId: string;
   readonly subject: string;
@@ -121,13 +119,17 @@ function readTransaction(envelope: Uint8Array, code: number): ChainTransaction {
 function creatorOf(serialized: Uint8Array): ChainCreator | null {
   try {
     const identity = msp.SerializedIdentity.deserializeBinary(serialized);
-    const { subjectName } = new X509Certificate(Buffer.from(identity.getIdBytes_asU8()).toString('latin1'));
-    const names = subjectName.toJSON().flatMap((part) => Object.entries(part));
-    const subject = names.flatMap(([type, values]) => values.map((value) => `/${type}=${value}`)).join('');
-    return { mspId: identity.getMspid(), subject };
+    const { subject = '' } = new X509Certificate(Buffer.from(identity.getIdBytes_asU8()));
+    return { mspId: identity.getMspid(), subject: subjectText(subject) };
   } catch {
     return null;
   }
+}
+
+/** As the contract writes it (chaincode/identity.ts, `nameOf`): Node gives a part a line. */
+function subjectText(subject: string): string {
+  const parts = subject.split('\n').filter((part) => part !== '');
+  return parts.map((part) => `/${part.replaceAll('/', '\\/').replaceAll(' + ', '+')}`).join('');
 }
 
 function functionOf(proposalPayload: Uint8Array): string {
