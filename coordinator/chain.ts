@@ -119,7 +119,7 @@ function readTransaction(envelope: Uint8Array, code: number): ChainTransaction {
 function creatorOf(serialized: Uint8Array): ChainCreator | null {
   try {
     const identity = msp.SerializedIdentity.deserializeBinary(serialized);
-    const { subject = '' } = new X509Certificate(Buffer.from(identity.getIdBytes_asU8()));
+    const { subject } = new X509Certificate(Buffer.from(identity.getIdBytes_asU8()));
     return { mspId: identity.getMspid(), subject: subjectText(subject) };
   } catch {
     return null;
