@@ -499,18 +499,29 @@ describe('rights', () => {
     });
     expect(answer).toMatchObject({ status: 409, code: 'round_conflict' });
   });
-  shut('even of an operator end where there is nothing to order', async () => {
+  test('even of an operator end where there is nothing to order; that he tried is kept', async () => {
     const token = world.tokens.operator;
+    const kept = async (): Promise<readonly { outcome: string }[]> =>
+      (JSON.parse((await world.ask({ path: '/v1/orders', token })).text) as { orders: { outcome: string }[] }).orders;
+    const before = await world.snapshot();
+    const keptBefore = (await kept()).length;
     const of = `/v1/runs/${run}`;
-    expect(await world.ask({ method: 'POST', path: `${of}/rounds/current/clients/2/drop`, token })).toMatchObject({
-      status: 409,
-    });
-    expect(await world.ask({ method: 'POST', path: `${of}/rounds/current/clients/77/drop`, token })).toMatchObject({
-      status: 404,
-    });
-    expect(await world.ask({ method: 'POST', path: `${of}/rounds/0999/close`, token })).toMatchObject({ status: 404 });
-    expect(await world.ask({ method: 'DELETE', path: of, token })).toMatchObject({ status: 409, code: 'run_conflict' });
-    expect(await world.ask({ method: 'POST', path: '/v1/runs/unknown/pause', token })).toMatchObject({ status: 404 });
+    const orders: readonly [method: string, path: string, status: number][] = [
+      ['POST', `${of}/rounds/current/clients/2/drop`, 409],
+      ['POST', `${of}/rounds/current/clients/77/drop`, 404],
+      ['POST', `${of}/rounds/0999/close`, 404],
+      ['DELETE', of, 409],
+      ['POST', '/v1/runs/unknown/pause', 404],
+    ];
+    for (const [method, path, expected] of orders) {
+      const { status } = await world.ask({ method, path, token });
+      expect([path, status]).toEqual([path, expected]);
+    }
+    // The journal alone has changed.
+    expect({ ...(await world.snapshot()), journal: null }).toEqual({ ...before, journal: null });
+    // The newest first.
+    const tried = (await kept()).slice(0, -keptBefore || undefined);
+    expect(tried.map(({ outcome }) => outcome)).toEqual(orders.map(() => 'refused'));
   });
 });
 
