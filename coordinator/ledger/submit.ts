@@ -55,8 +55,11 @@ export interface SubmitterOptions {
   readonly log: Logger;
 }
 
-/** Signed bytes are kept in the transaction log up to this size; larger ones would double what an upload writes. */
-export const keptBytes = 1_000_000;
+/**
+ * Signed bytes are kept in the transaction log, for a next life, up to this size. Larger ones would double what an upload
+ * writes and waits for (150 KB: a seventh of its time); see `#resume` for how a next life does without.
+ */
+export const keptBytes = 16_384;
 
 /** The contract's refusals that a peer may give only because it does not have the latest block yet. */
 const mayBeLag: readonly ErrorCode[] = ['unknown_round', 'unknown_client'];
@@ -176,8 +179,8 @@ export class Submitter {
   /**
    * Finds out what became of an earlier transaction for the same work. Null: it cannot be told, and it is safe to go on.
    *
-   * Where its signed bytes were kept, they are sent again until its fate is known. Where not (a large model), there is
-   * nothing to send: it is waited for with CommitStatus's full deadline, and then a new transaction is made although
+   * Where its signed bytes were kept, they are sent again until its fate is known. Where not (a model of some size), there
+   * is nothing to send: it is waited for as long as one that was sent just now, and then a new transaction is made although
    * the old one might still come out of the orderer. That is safe because the contract's functions are idempotent by
    * key: whichever of the two is ordered first writes the receipt, and the other one, whose simulation had read that
    * there is none, is invalid by MVCC_READ_CONFLICT.
@@ -192,7 +195,7 @@ export class Submitter {
       return this.#pursue({ txId, size: signed.length, asked: true, by }, work, tour);
     }
     try {
-      return this.#settle(txId, await this.#waitFor(txId, work.peers));
+      return this.#settle(txId, await this.#waitFor(txId, work));
     } catch (error) {
       if (error instanceof CallFailed && error.verdict.action === 'unknownFate') return null;
       throw error;
@@ -272,10 +275,14 @@ export class Submitter {
 
   /** `submits`: the how-manieth time this is. */
   async #submitOnce({ txId, size, by }: Sent, peer: GatewayPeer, submits: number): Promise<CommitStatus> {
-    const { commitStatusMs, resendMs, perMegabyteMs } = this.#options.deadlines;
-    const patience = resendMs * 2 ** Math.min(submits - 1, 30) + (size / 1e6) * perMegabyteMs;
     await this.#told('submit', () => peer.submit(by(peer), size));
-    return this.#told('commitStatus', () => peer.commitStatus(txId, Math.min(patience, commitStatusMs)));
+    return this.#told('commitStatus', () => peer.commitStatus(txId, this.#patienceMs(size, submits)));
+  }
+
+  /** How long a transaction of `size` bytes is waited for after it was submitted for the how-manieth time, in ms. */
+  #patienceMs(size: number, submits: number): number {
+    const { commitStatusMs, resendMs, perMegabyteMs } = this.#options.deadlines;
+    return Math.min(resendMs * 2 ** Math.min(submits - 1, 30) + (size / 1e6) * perMegabyteMs, commitStatusMs);
   }
 
   /** Tells the log, once, when a stage comes to a halt for reasons behind the gateway, and when it goes on. */
@@ -300,13 +307,14 @@ export class Submitter {
     }
   }
 
-  /** CommitStatus with its full deadline, from one peer after the other while they fail. */
-  async #waitFor(txId: string, peers: PeerGroup): Promise<CommitStatus> {
-    const tour = this.#tour(peers);
+  /** CommitStatus of a transaction whose bytes are gone, from one peer after the other while they fail. */
+  async #waitFor(txId: string, work: Work): Promise<CommitStatus> {
+    const tour = this.#tour(work.peers);
+    const patience = this.#patienceMs(sizeOf(work), 1);
     for (;;) {
       const peer = tour.peer();
       try {
-        return await peer.commitStatus(txId, this.#options.deadlines.commitStatusMs);
+        return await peer.commitStatus(txId, patience);
       } catch (error) {
         if (!(error instanceof CallFailed) || error.verdict.blame !== 'gateway') throw error;
         if (!(await tour.goOn('gateway', peer.name))) throw this.#givenUp(txId, error, true);
@@ -385,14 +393,18 @@ function blameOf(error: CallFailed | DuplicateRefused): Blame {
   return error instanceof CallFailed ? error.verdict.blame : 'nobody';
 }
 
+/** About the size of a transaction: a model in the transient map is in the write set, one among the arguments in the proposal, too. */
+function sizeOf({ args, model }: Work): number {
+  return args.reduce((sum, arg) => sum + 2 * arg.length, model?.length ?? 0);
+}
+
 /** `signed`: the bytes to keep in the log, null when too many; then the transaction is signed as it is sent. */
 async function signedBy(
   peer: GatewayPeer,
   transaction: Transaction,
-  { args, model }: Work,
+  work: Work,
 ): Promise<{ own: Transaction; size: number; signed: Uint8Array | null }> {
-  // A model in the transient map is in the write set; one among the arguments in the proposal as well.
-  const size = args.reduce((sum, arg) => sum + 2 * arg.length, model?.length ?? 0);
+  const size = sizeOf(work);
   if (size > keptBytes) return { own: transaction, size, signed: null };
   const { transaction: own, bytes } = await peer.sign(transaction);
   return { own, size: bytes.length, signed: bytes.length > keptBytes ? null : bytes };
