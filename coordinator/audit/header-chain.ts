@@ -7,7 +7,7 @@ import { common } from '@hyperledger/fabric-protos';
 import { blockHeaderHash, envelopesOf } from '../../fabric-network/embedded/block-format.ts';
 import { newMspManager, type MspManager } from '../../fabric-network/embedded/msp.ts';
 import { sameBytes, sha256 } from '../../fabric-network/embedded/protos.ts';
-import { checkSignatures, isUnsigned } from '../../fabric-network/audit/block-metadata.ts';
+import { checkSigners, isUnsigned } from '../../fabric-network/audit/block-metadata.ts';
 import { checkAuthorities, checkGenesis, type TrustAnchors } from '../../fabric-network/audit/trust-anchors.ts';
 import { configOf, type ChannelConfig } from '../../fabric-network/audit/channel-config.ts';
 import { headerLine } from './folder-format.ts';
@@ -43,7 +43,7 @@ export class HeaderChain {
       throw new Error('it does not follow upon the one before');
     const found = config === null ? null : this.#configIn(config, header);
     if (this.#count === 0) this.#begin(found, header);
-    if (!(this.#count === 0 && isUnsigned(block))) checkSignatures(block, this.#orderers);
+    if (!(this.#count === 0 && isUnsigned(block))) checkSigners(block, this.#orderers);
     if (found !== null) this.#configure(found);
     this.#previous = blockHeaderHash(header);
     this.#count += 1;

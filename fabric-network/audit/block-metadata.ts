@@ -4,7 +4,7 @@
  */
 import { common } from '@hyperledger/fabric-protos';
 
-import { blockHeaderBytes, headerOf, metadataOf } from '../embedded/block-format.ts';
+import { checkSignatures, metadataOf } from '../embedded/block-format.ts';
 import type { MspManager } from '../embedded/msp.ts';
 import { sameBytes } from '../embedded/protos.ts';
 
@@ -12,21 +12,9 @@ const { BlockMetadataIndex } = common;
 /** SIGNATURES, LAST_CONFIG, TRANSACTIONS_FILTER, ORDERER, COMMIT_HASH. */
 const entries = 5;
 
-/** Throws unless at least one orderer has signed the block, and everybody who signed it is one. */
-export function checkSignatures(block: common.Block, orderers: MspManager): void {
-  const metadata = signaturesOf(block);
-  const signatures = metadata.getSignaturesList();
-  if (signatures.length === 0) throw new Error('it is not signed');
-  const header = blockHeaderBytes(headerOf(block));
-  for (const signature of signatures) {
-    const signatureHeader = signature.getSignatureHeader_asU8();
-    const creator = common.SignatureHeader.deserializeBinary(signatureHeader).getCreator_asU8();
-    const identity = orderers.identify(creator, { allowExpired: true });
-    if (identity.role !== 'orderer') throw new Error(`it is signed by a ${identity.role}, not by an orderer`);
-    if (!identity.verify([metadata.getValue_asU8(), signatureHeader, header], signature.getSignature_asU8())) {
-      throw new Error("the orderer's signature is wrong: header, signed metadata or signature have been changed");
-    }
-  }
+/** Throws unless orderers have signed the block, and nobody else (`checkSignatures` of the block format). */
+export function checkSigners(block: common.Block, orderers: MspManager): void {
+  checkSignatures(block, signaturesOf(block), orderers);
 }
 
 /** True where nobody signed it: so it is with the first block of a Fabric channel. */

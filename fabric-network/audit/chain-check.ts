@@ -12,7 +12,7 @@ import { newMspManager, type MspManager } from '../embedded/msp.ts';
 import { chaincodeActionOf, openEnvelope, sameBytes, sha256 } from '../embedded/protos.ts';
 import type { Identity } from '../embedded/types.ts';
 import { isPlain, validateBlock, type FabricRules } from '../embedded/validation.ts';
-import { checkRepeated, checkSignatures, isUnsigned } from './block-metadata.ts';
+import { checkRepeated, checkSigners, isUnsigned } from './block-metadata.ts';
 import { configOf, type ChannelConfig } from './channel-config.ts';
 import { satisfiesApplicationPolicy } from './endorsement-policy.ts';
 import { ReplayState } from './replay-state.ts';
@@ -70,7 +70,7 @@ export class ChainCheck {
     if (number === 0) this.#begin(config, hash);
     if (config !== null) this.#lastConfig = number;
     checkRepeated(block, this.#lastConfig);
-    if (!(number === 0 && this.#isFabric && isUnsigned(block))) checkSignatures(block, this.#orderers);
+    if (!(number === 0 && this.#isFabric && isUnsigned(block))) checkSigners(block, this.#orderers);
     const told = this.#checkCodes(block, number, config !== null);
     this.#checkCommitHash(block, number);
     this.#state.apply(number, envelopesOf(block), codesOf(block));

@@ -216,7 +216,8 @@ export function verifyChain(blocks: Iterable<Uint8Array>): ChainReport {
       const block = common.Block.deserializeBinary(bytes);
       checkHashes(block, number, previousHash);
       orderers ??= newMspManager(readGenesis(block).msps);
-      checkSignatures(block, orderers);
+      const signatures = metadataOf(block, common.BlockMetadataIndex.SIGNATURES);
+      checkSignatures(block, common.Metadata.deserializeBinary(signatures), orderers);
       transactions += codesOf(block).length;
       if (number > 0) previousCommitHash = checkCommitHash(block, number, previousCommitHash);
       previousHash = blockHeaderHash(headerOf(block));
@@ -246,8 +247,11 @@ function checkCommitHash(block: common.Block, number: number, previous: Uint8Arr
   return found;
 }
 
-function checkSignatures(block: common.Block, orderers: MspManager): void {
-  const metadata = common.Metadata.deserializeBinary(metadataOf(block, common.BlockMetadataIndex.SIGNATURES));
+/**
+ * Throws unless at least one orderer has signed the block, and everybody who signed it is one. `metadata`: its entry
+ * SIGNATURES.
+ */
+export function checkSignatures(block: common.Block, metadata: common.Metadata, orderers: MspManager): void {
   const signatures = metadata.getSignaturesList();
   if (signatures.length === 0) throw new Error('it is not signed');
   const header = blockHeaderBytes(headerOf(block));
@@ -257,7 +261,7 @@ function checkSignatures(block: common.Block, orderers: MspManager): void {
     const identity = orderers.identify(creator, { allowExpired: true });
     if (identity.role !== 'orderer') throw new Error(`it is signed by a ${identity.role}, not by an orderer`);
     if (!identity.verify([metadata.getValue_asU8(), signatureHeader, header], signature.getSignature_asU8())) {
-      throw new Error('its signature is wrong');
+      throw new Error("the orderer's signature is wrong: header, signed metadata or signature have been changed");
     }
   }
 }

@@ -211,7 +211,9 @@ describe('the check of a chain', () => {
         ...second.getMetadataList_asU8().slice(1),
       ]);
     });
-    expect(other.message).toBe('block 3: its signature is wrong');
+    expect(other.message).toBe(
+      "block 3: the orderer's signature is wrong: header, signed metadata or signature have been changed",
+    );
     const peerSigned = faultAfter((all) =>
       sealBlock(nth(all, 1), bed.membership.signer('peer0.org1.fedfab.com'), [0], null),
     );

@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readProfile } from '../../coordinator/ledger/profile.ts';
 import { FabricClient, foreignIdentity, otherIdentities, strangerSigner } from '../conformance/fabric-client.ts';
 import type { ClientOverrides } from '../conformance/fabric-client.ts';
-import { run, World } from './world.ts';
+import { run, unchanged, World } from './world.ts';
 
 const world = new World();
 let client: FabricClient;
@@ -33,11 +33,7 @@ afterAll(async () => {
 
 /** A test that nothing changes by; `grows`: what was refused may stand in a block, and counts for nothing there. */
 function shut(name: string, attempt: () => Promise<unknown>, grows = false): void {
-  test(name, async () => {
-    const before = await state(grows);
-    await attempt();
-    expect(await state(grows)).toEqual(before);
-  });
+  unchanged(name, () => state(grows), attempt);
 }
 
 async function state(grows: boolean): Promise<object> {

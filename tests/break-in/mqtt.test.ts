@@ -25,7 +25,7 @@ import {
 } from '../../topics/messages.ts';
 import { newLogger } from '../../coordinator/log.ts';
 import { temporaryDirectory } from '../processes.ts';
-import { eventually, run, shortRun, World } from './world.ts';
+import { eventually, run, shortRun, unchanged, World } from './world.ts';
 
 const world = new World();
 beforeAll(() => world.begin());
@@ -33,11 +33,7 @@ afterAll(() => world.close());
 
 /** A test that nothing changes by. */
 function shut(name: string, attempt: () => Promise<unknown>): void {
-  test(name, async () => {
-    const before = await world.snapshot();
-    await attempt();
-    expect(await world.snapshot()).toEqual(before);
-  });
+  unchanged(name, () => world.snapshot(), attempt);
 }
 
 let guests = 0;

@@ -4,9 +4,9 @@
  */
 import { connect } from 'node:net';
 
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
 
-import { run, World } from './world.ts';
+import { run, unchanged, World } from './world.ts';
 
 const world = new World();
 beforeAll(() => world.begin({ FEDFAB_HTTP_BODY_TIMEOUT_S: '3' }));
@@ -14,11 +14,7 @@ afterAll(() => world.close());
 
 /** A test that nothing changes by. */
 function shut(name: string, attempt: () => Promise<unknown>): void {
-  test(name, async () => {
-    const before = await world.snapshot();
-    await attempt();
-    expect(await world.snapshot()).toEqual(before);
-  });
+  unchanged(name, () => world.snapshot(), attempt);
 }
 
 /** Sends the start at once and then drop by drop, until the server hangs up; what it said. Others are served meanwhile. */

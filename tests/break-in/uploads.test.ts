@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { run, shortRun, World } from './world.ts';
+import { run, shortRun, unchanged, World } from './world.ts';
 import type { Answer, Ask } from './world.ts';
 
 const world = new World();
@@ -17,11 +17,7 @@ afterAll(() => world.close());
 
 /** A test that nothing changes by. */
 function shut(name: string, attempt: () => Promise<unknown>): void {
-  test(name, async () => {
-    const before = await world.snapshot();
-    await attempt();
-    expect(await world.snapshot()).toEqual(before);
-  });
+  unchanged(name, () => world.snapshot(), attempt);
 }
 
 const model = (client: number, round = world.start(1).roundId, of = run): string =>

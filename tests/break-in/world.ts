@@ -12,7 +12,7 @@ import { connectAsync } from 'mqtt';
 import type { IClientOptions, MqttClient } from 'mqtt';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
-import { expect, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import { hashPassword } from '../../coordinator/access/passwords.ts';
 import { newAccessToken, tokenHash } from '../../coordinator/access/tokens.ts';
@@ -369,4 +369,13 @@ async function users(): Promise<object[]> {
   return Promise.all(
     entries.map(async (entry) => ({ ...entry, password_hash: await hashPassword(`password of ${entry.name}`) })),
   );
+}
+
+/** Registers a test that this attempt changes nothing by, `snapshot` telling what there is. */
+export function unchanged(name: string, snapshot: () => Promise<unknown>, attempt: () => Promise<unknown>): void {
+  test(name, async () => {
+    const before = await snapshot();
+    await attempt();
+    expect(await snapshot()).toEqual(before);
+  });
 }
