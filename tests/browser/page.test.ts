@@ -95,7 +95,7 @@ describe.skipIf(missing !== null)('the page', () => {
     await expectText(page.locator('#blank-title'), 'No run yet');
     await expectText(page.locator('#blank-text'), stage.mqttUrl);
     await expectText(page.locator('#health'), /Broker connected.*Peers 4\/4.*Journal sound/);
-    await expectText(page.locator('#ledger-note'), /height 1,/);
+    await expectText(page.locator('#ledger-note'), /height 2,/);
     await expectAccessible(await opened());
   });
 
