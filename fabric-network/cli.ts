@@ -26,6 +26,7 @@ interface Flags {
   readonly wipe?: boolean;
   readonly org?: string;
   readonly peer?: string;
+  readonly user?: string;
 }
 
 function print(line: string): void {
@@ -72,7 +73,11 @@ async function status(flags: Flags): Promise<void> {
 }
 
 async function env(flags: Flags): Promise<void> {
-  const settings = await open(flags).peerEnvironment({ org: Number(flags.org), peer: Number(flags.peer) });
+  const settings = await open(flags).peerEnvironment({
+    org: Number(flags.org),
+    peer: Number(flags.peer),
+    ...(flags.user === undefined ? {} : { user: flags.user }),
+  });
   const warning = blankWarning(settings);
   if (warning !== null) process.stderr.write(`${warning}\n`);
   for (const [name, value] of Object.entries(settings)) print(`export ${name}='${value.replaceAll("'", "'\\''")}'`);
@@ -169,7 +174,8 @@ function newProgram(): Command {
   );
   command('env', "print the variables with which Fabric's `peer` command speaks to a peer, for a shell's `eval`", env)
     .option('--org <n>', 'its organisation, from 1', '1')
-    .option('--peer <n>', 'the peer, from 0', '0');
+    .option('--peer <n>', 'the peer, from 0', '0')
+    .option('--user <name>', 'as whom: coordinator, who may write once roles are set; or User1', 'Admin');
   command('down', 'stop what was started here, and nothing else', down).option(
     '--wipe',
     'delete the network with its ledger',

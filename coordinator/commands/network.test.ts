@@ -8,7 +8,10 @@ import { runCli } from '../cli.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'fedfab-network-command-'));
 const dir = join(base, "it's here");
-mkdirSync(dir);
+const users = join(dir, 'identities/peerOrganizations/org1.fedfab.com/users');
+for (const user of ['Admin', 'coordinator']) {
+  mkdirSync(join(users, `${user}@org1.fedfab.com`), { recursive: true });
+}
 afterAll(() => rmSync(base, { recursive: true, force: true }));
 
 async function ran(...args: string[]): Promise<{ code: number; out: string[]; err: string[] }> {
@@ -44,9 +47,11 @@ test("--peer-env prints the variables of Fabric's command for a shell, or as JSO
 
   const json = await ran('--peer-env', '--json', '--dir', dir);
   const settings = JSON.parse(json.out.join('\n')) as Record<string, string>;
-  expect(settings['CORE_PEER_MSPCONFIGPATH']).toBe(
-    join(dir, 'identities/peerOrganizations/org1.fedfab.com/users/Admin@org1.fedfab.com/msp'),
-  );
+  expect(settings['CORE_PEER_MSPCONFIGPATH']).toBe(join(users, 'Admin@org1.fedfab.com/msp'));
+
+  const other = await ran('--peer-env', '--json', '--dir', dir, '--user', 'coordinator');
+  const others = JSON.parse(other.out.join('\n')) as Record<string, string>;
+  expect(others['CORE_PEER_MSPCONFIGPATH']).toBe(join(users, 'coordinator@org1.fedfab.com/msp'));
 });
 
 test('--peer-env says that a shell would take arguments apart at a blank of a path', async () => {
@@ -63,6 +68,11 @@ test('--peer-env of what is not there is one sentence', async () => {
     code: 1,
     out: [],
     err: [expect.stringContaining('There is no peer 0 of organisation 2')],
+  });
+  expect(await ran('--peer-env', '--dir', dir, '--user', 'nobody')).toMatchObject({
+    code: 1,
+    out: [],
+    err: [expect.stringContaining('There is no user nobody of org1.fedfab.com; there are Admin, coordinator.')],
   });
   expect(await ran('--peer-env', '--dir', base)).toMatchObject({
     code: 1,

@@ -51,7 +51,12 @@ function networkOptions(command: Command): Command {
     .option('--init-required', 'ask for an initializing call first, as `peer chaincode invoke --isInit` makes it')
     .option('--peer-env', "run nothing: print the variables with which Fabric's `peer` command speaks to this network")
     .option('--org <number>', 'organisation of the peer for --peer-env, from 1', wholeNumber(1, 2), 1)
-    .option('--peer <number>', 'the peer for --peer-env, from 0', wholeNumber(0, 2), 0);
+    .option('--peer <number>', 'the peer for --peer-env, from 0', wholeNumber(0, 2), 0)
+    .option(
+      '--user <name>',
+      'as whom for --peer-env: coordinator, who may write once roles are set; or User1',
+      'Admin',
+    );
 }
 
 interface ChaincodeFolder {
@@ -91,7 +96,8 @@ async function runNetwork(options: Options, _args: readonly string[], cli: Cli):
 /** For a shell's `eval`; with `--json` as an object. */
 function printPeerEnvironment(options: Options, cli: Cli): void {
   const [dir, org, peer] = [textOption(options, 'dir') ?? defaultDir, Number(options['org']), Number(options['peer'])];
-  const settings = environmentOf({ dir, org, peer });
+  const user = textOption(options, 'user') ?? 'Admin';
+  const settings = environmentOf({ dir, org, peer, user });
   if (options['json'] === true) {
     cli.out(JSON.stringify(settings, null, 2));
     return;

@@ -3,7 +3,7 @@
  * arguments that name the orderer and a peer of each organisation. They come from the network's folder, so that they can
  * be had beside the process that runs it.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -18,14 +18,16 @@ export interface PeerChoice {
   readonly dir: string;
   readonly org: number;
   readonly peer: number;
+  /** As whom: `Admin`, which is the default, `coordinator` or `User1`. */
+  readonly user?: string;
 }
 
 /**
- * The variables, by name; the command acts as the organisation's administrator. FABRIC_ORDERER_ARGS and
+ * The variables, by name. FABRIC_ORDERER_ARGS and
  * FABRIC_ENDORSER_ARGS are arguments for its calls that are ordered. Throws an Error in one sentence where there is no
- * such network or peer.
+ * such network, peer or user.
  */
-export function peerEnvironment({ dir, org, peer }: PeerChoice): Readonly<Record<string, string>> {
+export function peerEnvironment({ dir, org, peer, user = 'Admin' }: PeerChoice): Readonly<Record<string, string>> {
   const folder = resolve(dir);
   const { organizations, peers, orderers } = readProfile(folder);
   if (orderers === undefined) {
@@ -46,7 +48,7 @@ export function peerEnvironment({ dir, org, peer }: PeerChoice): Readonly<Record
   return {
     FABRIC_CFG_PATH: configDir,
     CORE_PEER_LOCALMSPID: organization.mspid,
-    CORE_PEER_MSPCONFIGPATH: join(folder, 'identities', 'peerOrganizations', domain, 'users', `Admin@${domain}`, 'msp'),
+    CORE_PEER_MSPCONFIGPATH: userMsp(join(folder, 'identities', 'peerOrganizations', domain), domain, user),
     CORE_PEER_ADDRESS: addressOf(chosen),
     CORE_PEER_TLS_ENABLED: 'true',
     CORE_PEER_TLS_ROOTCERT_FILE: chosen.tlsCACerts.path,
@@ -77,4 +79,14 @@ function readProfile(dir: string): ConnectionProfile {
 
 function addressOf({ url }: ProfileNode): string {
   return url.replace(/^grpcs:\/\//, '');
+}
+
+/** Folder of a user's MSP, with its key. Throws an Error that names those there are where this one is not. */
+export function userMsp(organization: string, domain: string, user: string): string {
+  const users = join(organization, 'users');
+  const name = `${user}@${domain}`;
+  const there = readdirSync(users).filter((one) => one.endsWith(`@${domain}`));
+  if (there.includes(name)) return join(users, name, 'msp');
+  const names = there.map((one) => one.slice(0, one.indexOf('@'))).toSorted();
+  throw new Error(`There is no user ${user} of ${domain}; there are ${names.join(', ')}.`);
 }

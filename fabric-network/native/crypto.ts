@@ -50,6 +50,11 @@ export function nodeTls({ dir }: Material, kind: 'peer' | 'orderer', domain: str
   return tlsIn(join(dir, `${kind}Organizations`, domain, `${kind}s`, name, 'tls'), 'server');
 }
 
+/** Folder of what an organisation of peers has. */
+export function organizationDir({ dir }: Material, domain: string): string {
+  return join(dir, 'peerOrganizations', domain);
+}
+
 /** The MSP of an organisation's administrator, with its key. */
 export function adminMsp({ dir }: Material, kind: 'peer' | 'orderer', domain: string): string {
   return join(dir, `${kind}Organizations`, domain, 'users', `Admin@${domain}`, 'msp');

@@ -9,11 +9,12 @@ import { fileURLToPath } from 'node:url';
 
 import { silent } from '../embedded/log.ts';
 import type { Log } from '../embedded/log.ts';
+import { userMsp } from '../embedded/peer-environment.ts';
 import { endorserArguments, ordererArguments, peerCommandSettings } from './admin.ts';
 import { gatewaysReady, height, heightsAgree, joinOrderers, joinPeers, profileOf, writeWhole } from './assemble.ts';
 import type { WaitForNode } from './assemble.ts';
 import { openGenesisBlock } from './channel.ts';
-import { openMaterial } from './crypto.ts';
+import { openMaterial, organizationDir } from './crypto.ts';
 import { defineNetwork, hasDiaryPorts } from './definition.ts';
 import type {
   BatchDefinition,
@@ -199,16 +200,18 @@ export class NativeNetwork {
   }
 
   /**
-   * Variables with which Fabric's `peer` command speaks to a peer as its organisation's administrator; and, for its calls
+   * Variables with which Fabric's `peer` command speaks to a peer, as a user of its organisation; and, for its calls
    * that are ordered, FABRIC_ORDERER_ARGS and FABRIC_ENDORSER_ARGS with the arguments that name an orderer and a peer of each
    * organisation. Organisations count from 1 and peers from 0, as in the diary.
    */
   async peerEnvironment({
     org,
     peer,
+    user = 'Admin',
   }: {
     readonly org: number;
     readonly peer: number;
+    readonly user?: string;
   }): Promise<Record<string, string>> {
     const site = await this.#open(this.#record().definition);
     const { organizations } = site.definition;
@@ -220,6 +223,7 @@ export class NativeNetwork {
     }
     return {
       ...peerCommandSettings(site, organization, chosen),
+      CORE_PEER_MSPCONFIGPATH: userMsp(organizationDir(site.material, organization.domain), organization.domain, user),
       FABRIC_ORDERER_ARGS: (await ordererArguments(site)).join(' '),
       FABRIC_ENDORSER_ARGS: endorserArguments(site).join(' '),
     };

@@ -68,7 +68,7 @@ describeOnFabric('the commands of the native network', (programs) => {
   it('give a shell what Fabric’s own command needs', { timeout: START_MS }, async () => {
     const { stdout } = await shell(
       [
-        'eval "$(fabric env --dir net)"',
+        'eval "$(fabric env --dir net --user coordinator)"',
         `peer chaincode invoke $FABRIC_ORDERER_ARGS $FABRIC_ENDORSER_ARGS -C channel2 -n fedfab --waitForEvent -c '{"function":"NewRound","Args":["r1","2"]}'`,
         'eval "$(fabric env --dir net --org 2 --peer 0)"',
         `peer chaincode query -C channel2 -n fedfab -c '{"function":"QueryWetherAllReceived","Args":["r1"]}'`,

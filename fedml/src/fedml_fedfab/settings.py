@@ -18,7 +18,15 @@ from .messages import HIGHEST_OF_FEDML, MessageTypes
 SECTION = "fedfab_args"
 TOKEN_VARIABLE = "FEDFAB_TOKEN"  # noqa: S105 (the name of a variable)
 
-RUN_KEYS: tuple[str, ...] = ("lease_s", "window", "deadline_s", "quorum", "burst_quiet_ms", "client_ids")
+RUN_KEYS: tuple[str, ...] = (
+    "lease_s",
+    "window",
+    "deadline_s",
+    "quorum",
+    "burst_quiet_ms",
+    "client_ids",
+    "client_organizations",
+)
 """Settings of the run that may stand in the section too; the coordinator judges them (docs/configuration.md)."""
 
 _ATTRIBUTE = "fedfab_settings"
