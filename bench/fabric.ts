@@ -3,10 +3,10 @@
  * Uploads on real Fabric: the diary's scheme, its key layout with all clients at once, ours as text and as bytes, and the
  * floor, in one run, in turns. Two networks of the full profile are up, each with its own batch settings; only one works
  * at a time. Writes a table and a picture, size by size. Nothing is asserted on time; which aims are met is said in the
- * table. 20 MB from ten clients want more than 24 GiB of memory (seen: a peer of the diary's network at 6 GB, and killed):
+ * table. 20 MB from four clients want more than 24 GiB of memory (seen: a peer of the diary's network at 6 GB, and killed):
  *
  *     npm run bench:fabric -- --sizes 8KB,150KB,2MB
- *     npm run bench:fabric -- --sizes 20MB --clients 4 --out <folder>
+ *     npm run bench:fabric -- --sizes 20MB --clients 2 --out <folder>
  */
 import { mkdirSync, rmSync, writeFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
