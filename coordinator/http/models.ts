@@ -7,7 +7,7 @@ import { idSchema, integer, modelParams, noQuery, query, roundParams } from './p
 import type { ModelParams, RoundParams } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { HeaderSpec, RouteContext, RouteSpec } from './route.ts';
-import { nullable, schemaRef } from './schemas.ts';
+import { pageOf, schemaRef } from './schemas.ts';
 import { bearerToken } from './security.ts';
 import { modelReceiptWire } from './wire.ts';
 
@@ -103,21 +103,7 @@ function listModels({ coordinator }: RouteContext): RouteSpec {
       limit: integer(1, 1000, 100, 'How many'),
       after: { ...idSchema, description: 'A `next` of before' },
     }),
-    responses: {
-      200: {
-        description: 'A page; `next` is null on the last one',
-        content: {
-          'application/json': {
-            type: 'object',
-            properties: {
-              receipts: { type: 'array', items: schemaRef('ModelReceipt') },
-              next: nullable({ type: 'string' }),
-            },
-            required: ['receipts', 'next'],
-          },
-        },
-      },
-    },
+    responses: { 200: pageOf('receipts', 'ModelReceipt', 'string') },
     errors: ['unknown_run', 'unknown_round', 'ledger_unavailable'],
     handler: async (request) => {
       const { limit = 100, after } = request.query;

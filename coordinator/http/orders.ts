@@ -4,7 +4,7 @@ import { idSchema, integer, modelParams, noQuery, query, roundParams, runParams 
 import type { ModelParams, RoundParams, RunParams } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { ResponseSpec, RouteContext, RouteSpec } from './route.ts';
-import { nullable, schemaRef } from './schemas.ts';
+import { pageOf, schemaRef } from './schemas.ts';
 
 const tag = 'orders';
 const run: Readonly<Record<200, ResponseSpec>> = {
@@ -134,21 +134,7 @@ function listOrders({ coordinator }: RouteContext): RouteSpec {
       before: { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'A `next` of before' },
       run: { ...idSchema, description: 'Only those of this run' },
     }),
-    responses: {
-      200: {
-        description: 'A page; `next` is null on the last one',
-        content: {
-          'application/json': {
-            type: 'object',
-            properties: {
-              orders: { type: 'array', items: schemaRef('OrderView') },
-              next: nullable({ type: 'integer' }),
-            },
-            required: ['orders', 'next'],
-          },
-        },
-      },
-    },
+    responses: { 200: pageOf('orders', 'OrderView', 'integer') },
     errors: [],
     handler: (request) => coordinator.orders({ limit: 50, ...request.query }),
   });

@@ -5,7 +5,7 @@ import { integer, noQuery, query, roundParams, runParams } from './parameters.ts
 import type { RoundParams, RunParams } from './parameters.ts';
 import { defineRoute } from './route.ts';
 import type { RouteContext, RouteSpec } from './route.ts';
-import { nullable, schemaRef } from './schemas.ts';
+import { pageOf, schemaRef } from './schemas.ts';
 
 /** FedML's configurations are small; what is larger than this many bytes is none. */
 const configLimit = 1024 * 1024;
@@ -94,21 +94,7 @@ function listRounds({ coordinator }: RouteContext): RouteSpec {
       limit: integer(1, 500, 50, 'How many'),
       before: { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'A `next` of before' },
     }),
-    responses: {
-      200: {
-        description: 'A page; `next` is null on the last one',
-        content: {
-          'application/json': {
-            type: 'object',
-            properties: {
-              rounds: { type: 'array', items: schemaRef('RoundView') },
-              next: nullable({ type: 'integer' }),
-            },
-            required: ['rounds', 'next'],
-          },
-        },
-      },
-    },
+    responses: { 200: pageOf('rounds', 'RoundView', 'integer') },
     errors: ['unknown_run'],
     handler: (request) => {
       const { limit = 50, before } = request.query;

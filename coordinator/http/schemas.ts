@@ -208,6 +208,18 @@ export function nullable(schema: Schema): Schema {
   return { anyOf: [schema, { type: 'null' }] };
 }
 
+/** The answer of a list: a page of these items under this name, and the cursor of the next page, of this type. */
+export function pageOf(
+  name: string,
+  item: string,
+  cursor: 'integer' | 'string',
+): { readonly description: string; readonly content: Readonly<Record<string, Schema>> } {
+  const items = { type: 'array', items: schemaRef(item) };
+  const properties = { [name]: items, next: nullable({ type: cursor }) };
+  const page = { type: 'object', properties, required: [name, 'next'] };
+  return { description: 'A page; `next` is null on the last one', content: { 'application/json': page } };
+}
+
 /** An object of which every property is there. */
 export function view<T>(properties: Readonly<Record<keyof T & string, Schema>>): Schema {
   return { type: 'object', properties, required: Object.keys(properties) };
