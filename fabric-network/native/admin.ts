@@ -62,16 +62,17 @@ export function peerCommand(
   return runProgram(programPath(site.programs, 'peer'), args, peerCommandSettings(site, organization, peer));
 }
 
-/** The variables with which `peer` speaks to one peer as the administrator of its organisation. */
+/** The variables with which `peer` speaks to one peer, as the user of this MSP folder: the administrator unless told. */
 export function peerCommandSettings(
   { material, hostOf }: Site,
   { domain, mspId }: OrganizationDefinition,
   { name, port }: PeerDefinition,
+  msp = adminMsp(material, 'peer', domain),
 ): Readonly<Record<string, string>> {
   return {
     FABRIC_CFG_PATH: configDir,
     CORE_PEER_LOCALMSPID: mspId,
-    CORE_PEER_MSPCONFIGPATH: adminMsp(material, 'peer', domain),
+    CORE_PEER_MSPCONFIGPATH: msp,
     CORE_PEER_ADDRESS: `${hostOf(name)}:${port}`,
     CORE_PEER_TLS_ENABLED: 'true',
     CORE_PEER_TLS_ROOTCERT_FILE: nodeTls(material, 'peer', domain, name).root,

@@ -221,9 +221,10 @@ export class NativeNetwork {
       const there = organizations.map(({ peers }, index) => `--org ${index + 1} --peer 0 to ${peers.length - 1}`);
       throw new Error(`There is no peer ${peer} of organisation ${org}; there are ${there.join(', ')}.`);
     }
+    const { domain } = organization;
+    const msp = userMsp(organizationDir(site.material, domain), domain, user);
     return {
-      ...peerCommandSettings(site, organization, chosen),
-      CORE_PEER_MSPCONFIGPATH: userMsp(organizationDir(site.material, organization.domain), organization.domain, user),
+      ...peerCommandSettings(site, organization, chosen, msp),
       FABRIC_ORDERER_ARGS: (await ordererArguments(site)).join(' '),
       FABRIC_ENDORSER_ARGS: endorserArguments(site).join(' '),
     };
