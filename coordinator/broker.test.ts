@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { connect as connectSocket } from 'node:net';
 
-import { connectAsync } from 'mqtt';
-import type { IClientOptions, MqttClient } from 'mqtt';
+import { connectAsync, MqttClient } from 'mqtt';
+import type { IClientOptions } from 'mqtt';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 
@@ -24,7 +24,7 @@ async function start(options: Partial<BrokerOptions> = {}): Promise<Broker> {
   return broker;
 }
 
-async function join({ url }: Broker, options: IClientOptions = {}): Promise<MqttClient> {
+async function join({ url }: Pick<Broker, 'url'>, options: IClientOptions = {}): Promise<MqttClient> {
   const client = await connectAsync(url, { reconnectPeriod: 0, ...options });
   client.on('error', () => undefined);
   cleanups.push(() => client.endAsync(true));
@@ -33,6 +33,15 @@ async function join({ url }: Broker, options: IClientOptions = {}): Promise<Mqtt
 
 function closed(client: MqttClient): Promise<void> {
   return new Promise((resolve) => client.once('close', resolve));
+}
+
+function connected(client: MqttClient): Promise<void> {
+  return new Promise((resolve) => client.once('connect', () => resolve()));
+}
+
+/** The next message's payload, as text. */
+function nextMessage(client: MqttClient): Promise<string> {
+  return new Promise((resolve) => client.once('message', (_topic, payload) => resolve(String(payload))));
 }
 
 describe('startBroker', () => {
@@ -63,7 +72,7 @@ describe('startBroker', () => {
     await expect(start({ host: '0.0.0.0', users })).rejects.toMatchObject({ code: 'bad_config' });
     const { port } = await start({ host: '0.0.0.0', users, allowPlain: true });
     const url = `mqtt://127.0.0.1:${port}`;
-    const broker = { port, url, ownUrl: url, renew: () => undefined, close: () => Promise.resolve() };
+    const broker = { port, url };
     await join(broker, { username: 'u', password: 'p' });
     for (const wrong of [{ username: 'u', password: 'q' }, { username: 'toString', password: 'p' }, {}]) {
       await expect(join(broker, wrong)).rejects.toMatchObject({ code: 4 });
@@ -80,6 +89,52 @@ describe('startBroker', () => {
     await broker.close();
     await gone;
     await expect(join(broker)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+  });
+});
+
+describe('its own connection', () => {
+  async function joinOwn(broker: Broker): Promise<MqttClient> {
+    const client = new MqttClient(broker.connect, { clientId: 'own', clean: false, reconnectPeriod: 0 });
+    client.on('error', () => undefined);
+    cleanups.push(() => client.endAsync(true));
+    await connected(client);
+    return client;
+  }
+
+  it('is one as others are, but does not hear itself', async () => {
+    const broker = await start();
+    const own = await joinOwn(broker);
+    const other = await join(broker);
+    const heard = nextMessage(own);
+    const answered = nextMessage(other);
+    await Promise.all([own.subscribeAsync('+', { qos: 1 }), other.subscribeAsync('fedml_1_0_2', { qos: 1 })]);
+    await own.publishAsync('fedml_1_0_2', 'start', { qos: 1 });
+    expect(await answered).toBe('start');
+    await other.publishAsync('fedml_1_2', 'ready', { qos: 1 });
+    expect(await heard).toBe('ready');
+  });
+
+  it('goes with the broker, and is none where the broker has gone', async () => {
+    const broker = await start();
+    const own = await joinOwn(broker);
+    const gone = closed(own);
+    await broker.close();
+    await gone;
+    await once(broker.connect(), 'close');
+  });
+
+  it('ends for the broker when it is cut on this side: its last will is told', async () => {
+    const broker = await start();
+    const own = new MqttClient(broker.connect, {
+      reconnectPeriod: 0,
+      will: { topic: 'flclient/last_will_msg', payload: Buffer.from('gone'), qos: 1, retain: false },
+    });
+    await connected(own);
+    const other = await join(broker);
+    await other.subscribeAsync('flclient/last_will_msg', { qos: 1 });
+    const told = nextMessage(other);
+    own.stream.destroy();
+    expect(await told).toBe('gone');
   });
 });
 
@@ -130,6 +185,28 @@ describe('rules', () => {
     }
     await last.promise;
     expect(topics).toEqual(['fedml_1_0_2', 'flclient/last_will_msg', 'fedfab/last']);
+  });
+
+  it('takes nothing from a kept session but what is not to be forwarded', async () => {
+    const broker = await start();
+    const keeper = await join(broker, { clientId: 'kept', clean: false });
+    const heard: string[] = [];
+    const last = closed(keeper);
+    keeper.on('message', (_topic, payload) => {
+      heard.push(String(payload));
+      if (heard.length === 200) keeper.end();
+    });
+    await keeper.subscribeAsync('+', { qos: 1 });
+    const [noise, one, other] = await Promise.all([join(broker), join(broker), join(broker)]);
+    const sent = Array.from({ length: 200 }, (_, index) => String(index));
+    await Promise.all(
+      sent.flatMap((name, index) => [
+        noise.publishAsync('weather', 'rain', { qos: 1 }),
+        (index % 2 === 0 ? one : other).publishAsync('fedml_1_2', name, { qos: 1 }),
+      ]),
+    );
+    await last;
+    expect(heard.toSorted()).toEqual(sent.toSorted());
   });
 
   it('ends the connection of a client that announces too large a packet, not that of others', async () => {

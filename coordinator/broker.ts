@@ -6,6 +6,8 @@
  */
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
+import { duplexPair, finished } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 
 import { Aedes } from 'aedes';
@@ -46,8 +48,8 @@ export interface BrokerOptions {
 export interface Broker {
   /** For clients, e.g. `mqtt://127.0.0.1:1883`. */
   readonly url: string;
-  /** For the process itself, which need not check its own certificate: another door on loopback where there is TLS. */
-  readonly ownUrl: string;
+  /** A connection of the process's own, without a socket: to itself it needs no TLS, and no system calls. */
+  readonly connect: () => Duplex;
   readonly port: number;
   /** Takes another certificate for connections from now on. Nothing where there is no TLS. */
   readonly renew: (tls: { readonly cert: Buffer; readonly key: Buffer }) => void;
@@ -64,9 +66,10 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
   demandClosed(host, options);
   const problems = options.problems ?? new MessageProblems(log);
   const strangers = new Strangers(options);
-  const { hooks, isGranted } = rules(options, problems, strangers);
+  const ownStreams = new WeakSet();
+  const { hooks, isGranted } = rules(options, { problems, strangers, ownStreams });
   const aedes = await Aedes.createBroker({ ...hooks, concurrency: 1000 });
-  keepOnlyGranted(aedes, isGranted);
+  mendSessions(aedes, isGranted);
   aedes.on('clientError', (client, error) => {
     if (problems.count('client-error', client.id)) {
       log.warn({ client: client.id, reason: error.message }, 'MQTT client disconnected for an error');
@@ -94,8 +97,18 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     doors.hangUp();
     await stopped;
   };
-  const { url, ownUrl, port, renew } = doors;
-  return { url, ownUrl, port, renew, close: () => (closed ??= close()) };
+  const connect = (): Duplex => {
+    const [ours, theirs] = duplexPair();
+    // As with a socket, the end of one side is the end of the other.
+    finished(ours, () => theirs.destroy());
+    finished(theirs, () => ours.destroy());
+    ownStreams.add(theirs);
+    if (closed === null) aedes.handle(theirs);
+    else theirs.destroy();
+    return ours;
+  };
+  const { url, port, renew } = doors;
+  return { url, port, renew, connect, close: () => (closed ??= close()) };
 }
 
 /** So many connections of an address may be there that have not logged in; they have 30 s for that. */
@@ -153,38 +166,31 @@ class Strangers {
 }
 
 /** What listens. */
-interface Doors extends Pick<Broker, 'url' | 'ownUrl' | 'port' | 'renew'> {
-  stopListening(): Promise<unknown>;
+interface Doors extends Pick<Broker, 'url' | 'port' | 'renew'> {
+  stopListening(): Promise<void>;
   /** Ends every connection, those too that never said CONNECT. */
   hangUp(): void;
 }
 
-/** With TLS there are two: one for others, one on loopback for the process itself. */
 async function openDoors(host: string, options: BrokerOptions, serve: (socket: Socket) => void): Promise<Doors> {
   const { port = 1883, tls = null } = options;
   const server = newServer(tls, serve);
-  const own = tls === null ? null : newServer(null, serve);
-  const servers = own === null ? [server] : [server, own];
   const sockets = new Set<Socket>();
-  for (const one of servers) {
-    // Before TLS, so that those that never come to it are known as well.
-    one.on('connection', (socket) => {
-      sockets.add(socket);
-      socket.once('close', () => sockets.delete(socket));
-    });
-  }
+  // Before TLS, so that those that never come to it are known as well.
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   await listen(server, host, port);
-  if (own !== null) await listen(own, '127.0.0.1', 0);
   const bound = portOf(server, port);
   const url = `${tls === null ? 'mqtt' : 'mqtts'}://${host.includes(':') ? `[${host}]` : host}:${bound}`;
   return {
     url,
-    ownUrl: own === null ? url : `mqtt://127.0.0.1:${portOf(own, 0)}`,
     port: bound,
     renew: (renewed) => {
       if (server instanceof TlsServer) server.setSecureContext({ ...renewed, minVersion: 'TLSv1.2' });
     },
-    stopListening: () => Promise.all(servers.map((one) => new Promise<void>((resolve) => one.close(() => resolve())))),
+    stopListening: () => new Promise<void>((resolve) => server.close(() => resolve())),
     hangUp: () => {
       for (const socket of sockets) socket.destroy();
     },
@@ -230,8 +236,7 @@ const nowhere = 'nowhere';
 /** Who may connect, publish and subscribe. Without users everybody on this machine may everything that is of FedML. */
 function rules(
   { users = [], log }: BrokerOptions,
-  problems: MessageProblems,
-  strangers: Strangers,
+  { problems, strangers, ownStreams }: { problems: MessageProblems; strangers: Strangers; ownStreams: WeakSet<object> },
 ): { hooks: Hooks; isGranted: IsGranted } {
   const known = users.length === 0 ? null : new BrokerUsers(users);
   const failures = new FailureLog(log, () => performance.now());
@@ -295,6 +300,8 @@ function rules(
     },
     authorizeForward(client, packet) {
       if (!passedTopics.test(packet.topic)) return null;
+      // The process subscribes to all topics, and has no need to hear itself; MQTT 5 calls that No Local.
+      if (publisherOf(packet) === client.id && ownStreams.has(client.conn)) return null;
       // Asked once more for each message: sessions outlive connections.
       return may(client, ({ node }) => mayRead(node, packet.topic)) ? packet : null;
     },
@@ -325,20 +332,43 @@ function rules(
 /** As much of the memory of aedes as is changed here. */
 interface Sessions {
   addSubscriptions(client: Client, subscriptions: readonly { readonly topic: string }[]): Promise<void>;
+  /** Gives a packet that waits, known by its broker's count, this message id. Rejects where none waits. */
+  outgoingUpdate(client: Client, packet: Waiting): Promise<void>;
+  /** Takes out the first packet that waits with this message id. */
+  outgoingClearMessageId(client: Client, packet: Waiting): Promise<unknown>;
 }
 
-/**
- * aedes keeps the whole of a SUBSCRIBE in the session as soon as one part of it is granted: what was refused would gather
- * messages, model after model, for a client that never comes to read them.
- */
-function keepOnlyGranted(aedes: Aedes, isGranted: IsGranted): void {
+interface Waiting {
+  readonly brokerId: string;
+  readonly brokerCounter: number;
+  /** None before the packet is on its way. */
+  readonly messageId?: number | undefined;
+}
+
+/** No packet has it: message ids are positive [MQTT-2.3.1-1]. */
+const withdrawn = -1;
+
+/** Two mends of what aedes keeps of sessions. */
+function mendSessions(aedes: Aedes, isGranted: IsGranted): void {
   const sessions = (aedes as unknown as { readonly persistence: Sessions }).persistence;
   const add = sessions.addSubscriptions.bind(sessions);
+  const clear = sessions.outgoingClearMessageId.bind(sessions);
+  // aedes keeps the whole of a SUBSCRIBE as soon as one part of it is granted: what was refused would gather messages,
+  // model after model, for a client that never comes to read them.
   sessions.addSubscriptions = (client, subscriptions) =>
     add(
       client,
       subscriptions.filter(({ topic }) => isGranted(client, topic)),
     );
+  // What is not to be forwarded is taken out of the session before it has a message id, and so by none: aedes takes out
+  // the first packet that has none yet, which may be another, to be forwarded. That one is lost, and the connection with it.
+  sessions.outgoingClearMessageId = async (client, packet) => {
+    if (packet.messageId !== undefined) return clear(client, packet);
+    const { brokerId, brokerCounter } = packet;
+    const marked = { brokerId, brokerCounter, messageId: withdrawn };
+    await sessions.outgoingUpdate(client, marked);
+    return clear(client, marked);
+  };
 }
 
 const loginRefusals: Readonly<Record<LoginRefusal, () => AuthenticateError>> = {
@@ -347,6 +377,11 @@ const loginRefusals: Readonly<Record<LoginRefusal, () => AuthenticateError>> = {
   'client-id': () => refusal(2, "this client id is another user's"),
   'too-many': () => refusal(3, 'this user has too many connections or sessions'),
 };
+
+/** aedes keeps it with each message, and its types leave it out. */
+function publisherOf(packet: PublishPacket & { readonly clientId?: string }): string | undefined {
+  return packet.clientId;
+}
 
 function addressOf({ conn }: Client): string {
   return 'remoteAddress' in conn && typeof conn.remoteAddress === 'string' ? conn.remoteAddress : '';

@@ -328,7 +328,8 @@ class Starting {
   ): Promise<{ url: string; login: Login; renew: Broker['renew'] }> {
     const { mqtt, broker: settings } = config;
     const given = { username: mqtt.username, password: passwordOf(config) };
-    if (mqtt.url !== null) return { url: mqtt.url, login: { url: mqtt.url, ...given }, renew: () => undefined };
+    if (mqtt.url !== null)
+      return { url: mqtt.url, login: { url: mqtt.url, stream: null, ...given }, renew: () => undefined };
     const own =
       settings.users.length === 0 ? null : { username: ownUser, password: randomBytes(32).toString('base64url') };
     const broker = await startBroker({
@@ -346,7 +347,11 @@ class Starting {
       ],
     });
     this.#started('embedded broker', () => broker.close());
-    return { url: broker.url, login: { url: broker.ownUrl, ...(own ?? given) }, renew: broker.renew };
+    return {
+      url: broker.url,
+      login: { url: broker.url, stream: broker.connect, ...(own ?? given) },
+      renew: broker.renew,
+    };
   }
 
   async #listen(http: FastifyInstance, config: Config): Promise<string> {
@@ -359,6 +364,8 @@ class Starting {
 /** How the coordinator itself comes to its broker. */
 interface Login {
   readonly url: string;
+  /** Past the network, where the broker is its own. */
+  readonly stream: Broker['connect'] | null;
   readonly username: string | null;
   readonly password: string | null;
 }

@@ -1,5 +1,6 @@
 /** Settings of the connection to the MQTT broker, and what mqtt.js is told of them. */
 import { readFileSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
 
 import type { IClientOptions } from 'mqtt';
 import type { Logger } from 'pino';
@@ -28,6 +29,8 @@ export type MessageHandler = (message: MqttMessage) => Promise<void>;
 export interface MqttOptions {
   /** `mqtt://`, `mqtts://`, `ws://` or `wss://` (also `tcp`, `ssl`, `tls`); user and password may stand in it. */
   readonly url: string;
+  /** How the broker is reached where not by the URL, which is then for people only. */
+  readonly stream?: (() => Duplex) | null;
   /** 4: MQTT 3.1.1; 5: MQTT 5. The embedded broker speaks 3.1.1 only. */
   readonly protocolVersion: 4 | 5;
   /** The broker keeps the session under this name: stable over restarts, and one program only. */

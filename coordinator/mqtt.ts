@@ -16,8 +16,8 @@
  */
 import { Socket } from 'node:net';
 
-import { connect, ReasonCodes, Store } from 'mqtt';
-import type { IPublishPacket, MqttClient, Packet } from 'mqtt';
+import { connect, MqttClient, ReasonCodes, Store } from 'mqtt';
+import type { IPublishPacket, Packet } from 'mqtt';
 import PQueue from 'p-queue';
 import type { Logger } from 'pino';
 
@@ -54,7 +54,9 @@ export type { MessageHandler, MqttMessage, MqttOptions } from './mqtt-options.ts
 
 /** Makes a connection that does nothing until `start`. Throws `bad_config` for a bad URL or an unreadable file. */
 export function connectMqtt(options: MqttOptions): Mqtt {
-  return new Mqtt(options, connect(clientOptions(options)));
+  const { stream = null } = options;
+  const settings = clientOptions(options);
+  return new Mqtt(options, stream === null ? connect(settings) : new MqttClient(stream, settings));
 }
 
 /** A connection to the broker that mends itself. Made by `connectMqtt`. */
