@@ -105,6 +105,14 @@ const rules: readonly Rule[] = [
     remedy: 'the contract waits for its first call, `initialize` with --isInit (docs/fabric.md)',
   },
   { stages: simulation, codes: refused, action: 'never', code: 'ledger_unavailable' },
+  // The gateway is there, and peers of an organisation that was named are not.
+  {
+    stages: simulation,
+    words: /failed to find any endorsing peers for org/,
+    action: 'newTransaction',
+    code: 'ledger_unavailable',
+    blame: 'behind',
+  },
   { stages: simulation, codes: broken, action: 'newTransaction', code: 'ledger_unavailable', blame: 'gateway' },
   // ABORTED and the like: endorsers down, at different heights, or a chaincode that is just being started.
   { stages: simulation, action: 'newTransaction', code: 'ledger_unavailable', blame: 'behind' },

@@ -2,6 +2,7 @@
 import type { ChaincodeEvent, CloseableAsyncIterable } from '@hyperledger/fabric-gateway';
 import type { Logger } from 'pino';
 import { CallFailed } from './classify.ts';
+import type { CommitNotices } from './notices.ts';
 import type { GatewayPeer } from './peer.ts';
 import type { PeerGroup } from './peers.ts';
 import type { EventCheckpoint, LedgerEvent } from './port.ts';
@@ -13,6 +14,7 @@ import type { RetryPolicy } from './retry.ts';
 export interface EventsOptions {
   readonly peers: PeerGroup;
   readonly checkpoint: EventCheckpoint;
+  readonly notices: CommitNotices;
   readonly retry: Pick<RetryPolicy, 'baseMs' | 'capMs'>;
   readonly random: () => number;
   readonly signal: AbortSignal;
@@ -30,7 +32,7 @@ interface Position {
  * cut short is given again in the next life.
  */
 export async function* readEvents(options: EventsOptions): AsyncGenerator<LedgerEvent, void, undefined> {
-  const { peers, checkpoint, signal, log, retry, random } = options;
+  const { peers, checkpoint, notices, signal, log, retry, random } = options;
   let position: Position | null = checkpoint.load();
   let failures = 0;
   while (!signal.aborted) {
@@ -42,6 +44,7 @@ export async function* readEvents(options: EventsOptions): AsyncGenerator<Ledger
       for (let event = await stream.next(); event !== null; event = await stream.next()) {
         failures = 0;
         const at: Position = { block: Number(event.blockNumber), txId: event.transactionId };
+        notices.seen(at);
         const decoded = decode(event, at, log);
         if (decoded !== null) yield decoded;
         position = at;
@@ -53,6 +56,7 @@ export async function* readEvents(options: EventsOptions): AsyncGenerator<Ledger
       const level = failures === 0 ? 'warn' : 'debug';
       log[level]({ peer: peer.name, reason: trouble.message }, 'the stream of chaincode events broke off');
     } finally {
+      notices.broken();
       stream.close();
     }
     failures += 1;

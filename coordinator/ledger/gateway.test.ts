@@ -363,6 +363,131 @@ describe('an endorsement', () => {
   });
 });
 
+describe('the organisations that endorse', () => {
+  const both = ['Org1MSP', 'Org2MSP'];
+  const refused = { fails: status.ABORTED, message: 'failed to collect enough transaction endorsements' };
+  /** Whom the client has named, endorsement by endorsement. */
+  const named = (): (readonly string[])[] =>
+    gateway.calls.filter(({ method }) => method === 'endorse').map((call) => call.named);
+
+  /** A client that has learned of both. */
+  async function newLearned(options: Parameters<typeof newLedger>[0] = {}): Promise<Ledger> {
+    gateway.endorsers = both;
+    const ledger = await newLedger(options);
+    await ledger.closeRound('0-77');
+    expect(named()).toEqual([[]]);
+    return ledger;
+  }
+
+  test('are named once they are known, so that all are asked at once', async () => {
+    const ledger = await newLearned();
+    await ledger.addModel(model);
+    await ledger.closeRound('0-77');
+    expect(named()).toEqual([[], both, both]);
+  });
+
+  test('are not named where one is enough', async () => {
+    gateway.endorsers = ['Org2MSP'];
+    const ledger = await newLedger();
+    await ledger.closeRound('0-77');
+    await ledger.addModel(model);
+    expect(named()).toEqual([[], []]);
+  });
+
+  test('are the gateway’s choice again where one of them has no peer, and then those that it chose', async () => {
+    const ledger = await newLearned();
+    gateway.script('endorse', {
+      fails: status.UNAVAILABLE,
+      message: 'failed to find any endorsing peers for org(s): Org2MSP',
+    });
+    gateway.endorsers = ['Org1MSP', 'Org3MSP'];
+    await ledger.addModel(model);
+    await ledger.closeRound('0-77');
+    expect(named()).toEqual([[], both, [], ['Org1MSP', 'Org3MSP']]);
+    // It is there: nobody fails over for that.
+    expect(saidOf(/left aside/)).toEqual([]);
+  });
+
+  test('are asked no second time for what the contract refuses', async () => {
+    const ledger = await newLearned();
+    const words = 'FEDFAB {"code":"model_conflict","message":"another model"}';
+    gateway.script('endorse', { ...refused, details: [words] });
+    await expect(ledger.addModel(model)).rejects.toMatchObject({ code: 'model_conflict' });
+    await ledger.closeRound('0-77');
+    expect(named()).toEqual([[], both, both]);
+  });
+
+  test('may lag: then the gateway asks its own peer first, and they are named again the next time', async () => {
+    const ledger = await newLearned();
+    gateway.script('endorse', { ...refused, details: ['FEDFAB {"code":"unknown_round","message":"no round"}'] });
+    await ledger.addModel(model);
+    await ledger.closeRound('0-77');
+    expect(named()).toEqual([[], both, [], both]);
+  });
+
+  test('are forgotten where theirs are not the endorsements that the network asks for', async () => {
+    const ledger = await newLearned();
+    gateway.script('submit', { code: StatusCode.ENDORSEMENT_POLICY_FAILURE });
+    gateway.endorsers = ['Org1MSP', 'Org3MSP'];
+    await ledger.addModel(model);
+    await ledger.addModel({ ...model, clientId: '4' });
+    expect(named()).toEqual([[], both, [], ['Org1MSP', 'Org3MSP']]);
+  });
+
+  test('do not keep the client from the next gateway peer', async () => {
+    const second = await newGateway(gateway.chain);
+    second.endorsers = both;
+    const ledger = await newLearned({ peers: [gateway, second] });
+    gateway.script('endorse', { fails: status.UNAVAILABLE, message: 'connection reset' });
+    await ledger.addModel(model);
+    expect(second.calls.filter(({ method }) => method === 'endorse').map((call) => call.named)).toEqual([[]]);
+  });
+});
+
+describe('a commit', () => {
+  async function newFollowing(deadlines: Partial<Deadlines> = {}): Promise<Ledger> {
+    gateway.chain.tells = true;
+    // Longer than a busy machine takes.
+    const ledger = await newLedger({ deadlines: { noticeMs: 20_000, ...deadlines } });
+    const checkpoint: EventCheckpoint = { load: () => ({ block: 1, txId: '' }), save: () => undefined };
+    const heard: string[] = [];
+    void (async () => {
+      for await (const { txId } of ledger.events(checkpoint, new AbortController().signal)) heard.push(txId);
+    })();
+    gateway.chain.emit({ txId: 'another', name: 'RoundClosed', payload: roundJson('another') });
+    await expect.poll(() => heard, soon).toEqual(['another']);
+    return ledger;
+  }
+
+  test('is told by the contract’s event where events are followed: its fate is not asked for', async () => {
+    const ledger = await newFollowing();
+    const { txId, block } = await ledger.closeRound('0-77');
+    expect(block).toBe(gateway.chain.transactions.get(txId)?.block);
+    expect(gateway.count('commitStatus')).toBe(0);
+  });
+
+  test('is asked for where no event comes in a moment, and where the transaction is not valid', async () => {
+    const ledger = await newFollowing({ noticeMs: 50 });
+    gateway.chain.tells = false;
+    await ledger.closeRound('0-77');
+    expect(gateway.count('commitStatus')).toBe(1);
+    gateway.chain.tells = true;
+    gateway.script('submit', { code: StatusCode.BAD_CREATOR_SIGNATURE });
+    await expect(ledger.closeRound('0-77')).rejects.toMatchObject({ code: 'contract_refused' });
+    expect(gateway.count('commitStatus')).toBe(2);
+  });
+
+  test('is asked for at once when the stream of events breaks off meanwhile', async () => {
+    const ledger = await newFollowing();
+    gateway.chain.tells = false;
+    gateway.onCall = ({ method }) => {
+      if (method === 'submit') setTimeout(() => gateway.breakStreams(), 20);
+    };
+    await ledger.closeRound('0-77');
+    expect(gateway.count('commitStatus')).toBe(1);
+  });
+});
+
 describe('a network that is down', () => {
   test('is unavailable when nothing was sent', async () => {
     const ledger = await newLedger({ attempts: 3 });

@@ -6,6 +6,7 @@ import type { ErrorCode } from '../errors.ts';
 import { CallFailed } from './classify.ts';
 import { readEvents } from './events.ts';
 import { Horizon } from './horizon.ts';
+import { CommitNotices } from './notices.ts';
 import { defaultDeadlines } from './peer.ts';
 import type { Deadlines } from './peer.ts';
 import { Peers } from './peers.ts';
@@ -71,6 +72,7 @@ const receiptsPerPage = '500';
 class GatewayLedger implements Ledger {
   readonly #peers: Peers;
   readonly #submitter: Submitter;
+  readonly #notices = new CommitNotices();
   readonly #closing = new AbortController();
   readonly #retry: RetryPolicy;
   readonly #random: () => number;
@@ -98,7 +100,7 @@ class GatewayLedger implements Ledger {
     });
     const onRetry = (): void => this.#observer?.retried();
     const retry = { policy: this.#retry, random, now, signal: this.#closing.signal, onRetry };
-    this.#submitter = new Submitter({ transactions, retry, deadlines, horizon, log });
+    this.#submitter = new Submitter({ transactions, retry, deadlines, horizon, notices: this.#notices, log });
   }
 
   /** Begins what goes on in the background. */
@@ -143,11 +145,12 @@ class GatewayLedger implements Ledger {
     roundId: string;
     clientId: string;
     bytes: Uint8Array;
+    digest?: string;
     mediaType: string;
     numSamples?: number;
     admission?: Admission;
   }): Promise<{ receipt: ModelReceipt; existed: boolean }> {
-    const { roundId, clientId, bytes, mediaType, numSamples, admission } = model;
+    const { roundId, clientId, bytes, digest, mediaType, numSamples, admission } = model;
     // The model itself goes by the transient map: on the chain once, byte for byte.
     const named = [roundId, clientId, '', mediaType, ...(numSamples === undefined ? [] : [String(numSamples)])];
     const outcome = await this.#submit({
@@ -156,6 +159,7 @@ class GatewayLedger implements Ledger {
       // The same model after another admission is the same work.
       purposeArgs: named,
       model: bytes,
+      modelDigest: digest,
       about: `round ${roundId} client ${clientId}`,
       doneBefore: unlessOwn((result) => parseModelReceipt(result).txId),
     });
@@ -237,6 +241,7 @@ class GatewayLedger implements Ledger {
     return readEvents({
       peers: this.#peers.own,
       checkpoint,
+      notices: this.#notices,
       retry: this.#retry,
       random: this.#random,
       signal: AbortSignal.any([signal, this.#closing.signal]),

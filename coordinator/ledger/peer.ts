@@ -33,6 +33,8 @@ export interface Deadlines {
   readonly submitMs: number;
   /** The longest wait for a transaction that was submitted to be in a block. */
   readonly commitStatusMs: number;
+  /** How long a transaction that was submitted may take to show among the contract's events before its fate is asked for. */
+  readonly noticeMs: number;
   /**
    * After how long the same transaction is sent again, since an orderer that dies may lose one that it had taken; each
    * further time twice as long, up to `commitStatusMs`. A second copy is refused, but takes its room in a block.
@@ -61,6 +63,7 @@ export const defaultDeadlines: Deadlines = {
   endorseMs: 60_000,
   submitMs: 30_000,
   commitStatusMs: 60_000,
+  noticeMs: 250,
   resendMs: 10_000,
   lookUpMs: 500,
   perMegabyteMs: 1_000,
@@ -121,6 +124,8 @@ const channelOptions = {
   // Models are larger than gRPC's 4 MB.
   'grpc.max_receive_message_length': -1,
   'grpc.max_send_message_length': -1,
+  // Calls are retried by us, who know what they do.
+  'grpc.enable_retries': 0,
   // A peer closes connections that are pinged more often than every 60 s (core.yaml, peer.keepalive.minInterval).
   'grpc.keepalive_time_ms': 90_000,
   'grpc.keepalive_timeout_ms': 20_000,
@@ -210,9 +215,9 @@ export class GatewayPeer {
     return this.#call('evaluate', () => proposal.evaluate(this.#deadline(evaluateMs, sizeOf(call))));
   }
 
-  /** Collects endorsements for a new transaction. */
-  async endorse(call: Invocation): Promise<Transaction> {
-    const proposal = this.#proposal(call);
+  /** Collects endorsements for a new transaction: by these organisations, all at once, or by those that the peer chooses. */
+  async endorse(call: Invocation, organizations: readonly string[] = []): Promise<Transaction> {
+    const proposal = this.#proposal(call, organizations);
     const { endorseMs } = this.#options.deadlines;
     return this.#call('endorse', () => proposal.endorse(this.#deadline(endorseMs, sizeOf(call))));
   }
@@ -370,12 +375,13 @@ export class GatewayPeer {
     return call;
   };
 
-  #proposal({ fn, args, model }: Invocation): Proposal {
+  #proposal({ fn, args, model }: Invocation, organizations: readonly string[] = []): Proposal {
     const { channel, chaincode } = this.#options;
     const contract = this.#gateway.getNetwork(channel).getContract(chaincode);
     return contract.newProposal(fn, {
       arguments: [...args],
       ...(model === undefined ? {} : { transientData: { model } }),
+      ...(organizations.length === 0 ? {} : { endorsingOrganizations: [...organizations] }),
     });
   }
 

@@ -142,6 +142,8 @@ export interface Ledger {
     roundId: string;
     clientId: string;
     bytes: Uint8Array;
+    /** SHA-256 of the bytes, hex, where the caller knows it. */
+    digest?: string;
     mediaType: string;
     numSamples?: number;
     /** By which admission it comes, for the receipt; left out where nobody is admitted. */

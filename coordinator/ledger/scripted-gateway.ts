@@ -5,7 +5,7 @@
  */
 import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { sendUnaryData, ServerUnaryCall, ServerWritableStream, ServerDuplexStream } from '@grpc/grpc-js';
-import { common, gateway, google, peer, orderer } from '@hyperledger/fabric-protos';
+import { common, gateway, google, msp, peer, orderer } from '@hyperledger/fabric-protos';
 
 /** A contract function as it was called. */
 export interface ScriptedCall {
@@ -14,6 +14,8 @@ export interface ScriptedCall {
   readonly fn: string;
   readonly args: readonly string[];
   readonly model: Uint8Array | null;
+  /** Endorse: the organisations that are to, where the client names them. */
+  readonly named: readonly string[];
 }
 
 /** What happens to one call instead of success. */
@@ -34,12 +36,15 @@ export class ScriptedChain {
   readonly transactions = new Map<string, { code: number; block: number }>();
   readonly events: { block: number; txId: string; name: string; payload: string }[] = [];
   height = 1;
+  /** Valid transactions show among the events. */
+  tells = false;
   readonly #watchers = new Set<() => void>();
 
   /** Appends a block with this one transaction; a second copy is a duplicate, and the first fate stands. */
   commit(txId: string, code = 0): void {
     const block = this.height++;
     if (!this.transactions.has(txId)) this.transactions.set(txId, { code, block });
+    if (this.tells && code === 0) this.events.push({ block, txId, name: 'Committed', payload: '' });
     this.#tell();
   }
 
@@ -68,6 +73,8 @@ export class ScriptedGateway {
   readonly calls: ScriptedCall[] = [];
   /** Answers evaluate and endorse. */
   answer: (call: ScriptedCall) => string | Uint8Array = () => '';
+  /** Organisations that endorse where the client names none. */
+  endorsers: readonly string[] = [];
   /** As a process that is stopped: connections stay, nothing is answered. */
   hung = false;
   /** Called when a call comes in, before its fault. */
@@ -172,10 +179,12 @@ export class ScriptedGateway {
     reply: sendUnaryData<gateway.EndorseResponse>,
   ): void => {
     const signed = request.getProposedTransaction();
-    const call = callOf('endorse', request.getTransactionId(), signed);
+    const named = request.getEndorsingOrganizationsList();
+    const call = { ...callOf('endorse', request.getTransactionId(), signed), named };
     if (this.#meets(call, reply)) return;
     const response = new gateway.EndorseResponse();
-    response.setPreparedTransaction(preparedTransaction(signed, this.answer(call)));
+    const by = named.length > 0 ? named : this.endorsers;
+    response.setPreparedTransaction(preparedTransaction(signed, this.answer(call), by));
     reply(null, response);
   };
 
@@ -281,14 +290,14 @@ function byBlock(events: ScriptedChain['events'], chaincode: string): gateway.Ch
 }
 
 function callOf(method: ScriptedCall['method'], txId: string, signed?: peer.SignedProposal): ScriptedCall {
-  if (signed === undefined) return { method, txId, fn: '', args: [], model: null };
+  if (signed === undefined) return { method, txId, fn: '', args: [], model: null, named: [] };
   const proposal = peer.Proposal.deserializeBinary(signed.getProposalBytes_asU8());
   const payload = peer.ChaincodeProposalPayload.deserializeBinary(proposal.getPayload_asU8());
   const spec = peer.ChaincodeInvocationSpec.deserializeBinary(payload.getInput_asU8());
   const input = spec.getChaincodeSpec()?.getInput()?.getArgsList_asU8() ?? [];
   const [fn = '', ...args] = input.map((arg) => Buffer.from(arg).toString());
   const model: unknown = payload.getTransientmapMap().get('model');
-  return { method, txId, fn, args, model: model instanceof Uint8Array ? model : null };
+  return { method, txId, fn, args, model: model instanceof Uint8Array ? model : null, named: [] };
 }
 
 function responseOf(result: string | Uint8Array): peer.Response {
@@ -298,7 +307,11 @@ function responseOf(result: string | Uint8Array): peer.Response {
   return response;
 }
 
-function preparedTransaction(signed: peer.SignedProposal | undefined, result: string | Uint8Array): common.Envelope {
+function preparedTransaction(
+  signed: peer.SignedProposal | undefined,
+  result: string | Uint8Array,
+  endorsers: readonly string[],
+): common.Envelope {
   const proposal = peer.Proposal.deserializeBinary(signed?.getProposalBytes_asU8() ?? new Uint8Array());
   const action = new peer.ChaincodeAction();
   action.setResponse(responseOf(result));
@@ -306,6 +319,13 @@ function preparedTransaction(signed: peer.SignedProposal | undefined, result: st
   responsePayload.setExtension$(action.serializeBinary());
   const endorsed = new peer.ChaincodeEndorsedAction();
   endorsed.setProposalResponsePayload(responsePayload.serializeBinary());
+  for (const mspId of endorsers) {
+    const endorser = new msp.SerializedIdentity();
+    endorser.setMspid(mspId);
+    const endorsement = new peer.Endorsement();
+    endorsement.setEndorser(endorser.serializeBinary());
+    endorsed.addEndorsements(endorsement);
+  }
   const actionPayload = new peer.ChaincodeActionPayload();
   actionPayload.setAction(endorsed);
   const transactionAction = new peer.TransactionAction();

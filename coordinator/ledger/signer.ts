@@ -20,19 +20,19 @@ const orders = new Map<string | undefined, bigint>([
 export function newSigner(key: KeyObject): Signer {
   const order = orders.get(key.asymmetricKeyDetails?.namedCurve);
   if (order === undefined) throw new RangeError('a Fabric identity signs with ECDSA on P-256 or P-384');
-  return (message) => Promise.resolve(lowS(sign('sha256', message, { key, dsaEncoding: 'ieee-p1363' }), order));
+  return (message) => Promise.resolve(lowS(sign('sha256', message, key), order));
 }
 
 /**
- * `r‖s` to DER with the smaller of s and n − s. Both verify; Fabric takes only the smaller one, so that nobody can make
- * a second valid signature, and with it a second form of the same transaction, out of the first.
+ * A DER signature, SEQUENCE { r, s }, with the smaller of s and n − s. Both verify; Fabric takes only the smaller one, so
+ * that nobody can make a second valid signature, and with it a second form of the same transaction, out of the first.
  */
 function lowS(signature: Buffer, order: bigint): Uint8Array {
-  const half = signature.length / 2;
-  const r = BigInt(`0x${signature.toString('hex', 0, half)}`);
-  const s = BigInt(`0x${signature.toString('hex', half)}`);
-  const body = Buffer.concat([derInteger(r), derInteger(s > order / 2n ? order - s : s)]);
-  // Two integers of at most 49 bytes: the length fits in one byte.
+  // Two integers of at most 49 bytes: each length fits in one byte.
+  const endOfR = 4 + (signature[3] ?? 0);
+  const s = BigInt(`0x${signature.toString('hex', endOfR + 2)}`);
+  if (s <= order / 2n) return signature;
+  const body = Buffer.concat([signature.subarray(2, endOfR), derInteger(order - s)]);
   return Buffer.concat([Buffer.from([0x30, body.length]), body]);
 }
 

@@ -6,7 +6,7 @@
  * transaction is sent again, whose second copy Fabric refuses (DUPLICATE_TXID). A new one is made only after the old one
  * is known to have written nothing, with one exception, explained at `#resume`.
  */
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { StatusCode } from '@hyperledger/fabric-gateway';
 import type { Transaction } from '@hyperledger/fabric-gateway';
 import type { Logger } from 'pino';
@@ -14,7 +14,9 @@ import { FedfabError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { CallFailed, classifyCommit } from './classify.ts';
 import type { Blame, Stage } from './classify.ts';
+import { Endorsers, mayBeLag } from './endorsers.ts';
 import type { Horizon } from './horizon.ts';
+import type { CommitNotices } from './notices.ts';
 import type { CommitStatus, Deadlines, GatewayPeer, Invocation } from './peer.ts';
 import type { PeerGroup } from './peers.ts';
 import type { TransactionLog } from './port.ts';
@@ -30,6 +32,8 @@ export interface Work extends Invocation {
   readonly peers: PeerGroup;
   /** The arguments by which the same work is known again; all of them where not given. */
   readonly purposeArgs?: readonly string[];
+  /** SHA-256 of the model, hex, where it is known. */
+  readonly modelDigest?: string | undefined;
   /**
    * From the endorsed result, the id of the earlier transaction that did this very work, when the contract found it
    * done and writes nothing: then there is nothing to order. Null: it writes.
@@ -52,6 +56,7 @@ export interface SubmitterOptions {
   readonly retry: RetryContext;
   readonly deadlines: Deadlines;
   readonly horizon: Horizon;
+  readonly notices: CommitNotices;
   readonly log: Logger;
 }
 
@@ -60,9 +65,6 @@ export interface SubmitterOptions {
  * writes and waits for (150 KB: a seventh of its time); see `#resume` for how a next life does without.
  */
 export const keptBytes = 16_384;
-
-/** The contract's refusals that a peer may give only because it does not have the latest block yet. */
-const mayBeLag: readonly ErrorCode[] = ['unknown_round', 'unknown_client'];
 
 /** Fabric's words when the gateway's own peer has endorsed, and others have not. */
 const othersRefused = /failed to collect enough transaction endorsements/;
@@ -90,10 +92,12 @@ interface Sent {
 export class Submitter {
   readonly #options: SubmitterOptions;
   readonly #running = new Map<string, Promise<unknown>>();
+  readonly #endorsers: Endorsers;
   readonly #trouble: TroubleLog;
 
   constructor(options: SubmitterOptions) {
     this.#options = options;
+    this.#endorsers = new Endorsers(options.log);
     this.#trouble = new TroubleLog(options.log, options.retry.now);
   }
 
@@ -209,7 +213,7 @@ export class Submitter {
     { tour, attempt }: { tour: Tour; attempt: number },
   ): Promise<Outcome | null> {
     const { peer, transaction } = await this.#simulate('endorse', tour, async (candidate) => {
-      return { peer: candidate, transaction: await candidate.endorse(work) };
+      return { peer: candidate, transaction: await this.#endorsers.endorse(candidate, work) };
     });
     const txId = transaction.getTransactionId();
     const result = transaction.getResult();
@@ -223,6 +227,7 @@ export class Submitter {
     if (fate.kind === 'committed') return { kind: 'written', txId, block: fate.block, result };
 
     const { code, message, validation } = fate;
+    if (code === 'contract_refused') this.#endorsers.forget();
     const facts = { tx_id: txId, validation_code: validation };
     const isLast = code === 'contract_refused' && attempt >= policyAttempts;
     if (!isLast && (await tour.goOn('nobody', peer.name))) {
@@ -276,7 +281,14 @@ export class Submitter {
   /** `submits`: the how-manieth time this is. */
   async #submitOnce({ txId, size, by }: Sent, peer: GatewayPeer, submits: number): Promise<CommitStatus> {
     await this.#told('submit', () => peer.submit(by(peer), size));
-    return this.#told('commitStatus', () => peer.commitStatus(txId, this.#patienceMs(size, submits)));
+    return this.#told('commitStatus', () => this.#confirmed(txId, peer, this.#patienceMs(size, submits)));
+  }
+
+  /** Whichever tells of it first: its event, or, once that is late, the peer. */
+  async #confirmed(txId: string, peer: GatewayPeer, patienceMs: number): Promise<CommitStatus> {
+    const { notices, deadlines } = this.#options;
+    const block = await notices.of(txId, deadlines.noticeMs);
+    return block === null ? peer.commitStatus(txId, patienceMs) : { code: StatusCode.VALID, block };
   }
 
   /** How long a transaction of `size` bytes is waited for after it was submitted for the how-manieth time, in ms. */
@@ -417,9 +429,9 @@ class DuplicateRefused extends Error {
 }
 
 /** The same work has the same purpose in every life: function, words for people, and a digest of its arguments. */
-function purposeOf({ fn, args, purposeArgs = args, model, about }: Work): string {
+function purposeOf({ fn, args, purposeArgs = args, model, modelDigest, about }: Work): string {
   const digest = createHash('sha256');
   for (const arg of purposeArgs) digest.update(`${Buffer.byteLength(arg)}:`).update(arg);
-  if (model !== undefined) digest.update(model);
+  if (model !== undefined) digest.update(modelDigest ?? hash('sha256', model));
   return `${fn} ${about} ${digest.digest('hex')}`;
 }
