@@ -1,5 +1,6 @@
 /** What the doors may ask (`service.ts`), answered from the engine's states, the journal's history and the ledger. */
 import { createHash } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 import type { Logger } from 'pino';
 
@@ -48,7 +49,7 @@ export function newCoordinator(options: CoordinatorOptions): Coordinator {
 
 class LedgeredCoordinator implements Coordinator {
   readonly #options: CoordinatorOptions;
-  readonly #secret: Uint8Array;
+  readonly #secret: KeyObject;
   /** Uploads on their way to the ledger: run and client → digest of what is stored by the client's grant. */
   readonly #underWay = new Map<string, string>();
 
@@ -167,16 +168,13 @@ class LedgeredCoordinator implements Coordinator {
       const admission = admissionOf(state, client);
       const admitted = admission === null ? {} : { admission };
       return this.#oneModel({ state, roundId, client, digest }, () =>
-        ledger.addModel({ roundId, clientId: String(client), bytes, mediaType, ...samples, ...admitted }),
+        ledger.addModel({ roundId, clientId: String(client), bytes, digest, mediaType, ...samples, ...admitted }),
       );
     });
-    await engine.dispatch(run, {
-      type: 'ModelStored',
-      at: now(),
-      roundId,
-      client,
-      receipt: onlyReceipt(stored.receipt),
-    });
+    const { receipt } = stored;
+    // Not waited for: that the model is on the chain is true already, and the ledger tells it again. It is kept before
+    // anything else comes in, so that the client's SEND finds it.
+    engine.tell(run, { type: 'ModelStored', at: now(), roundId, client, receipt: onlyReceipt(receipt) });
     return stored;
   }
 

@@ -326,7 +326,7 @@ export class Engine {
     const delay = Math.min(Math.max(deadline - this.#options.now(), this.#deafForMs(running), 0), longestTimerMs);
     running.timer = setTimeout(() => {
       if (this.#deafForMs(running) > 0) this.#arm(run);
-      else this.#tell(run, { type: 'Tick', at: this.#options.now() });
+      else this.tell(run, { type: 'Tick', at: this.#options.now() });
     }, delay);
   }
 
@@ -339,7 +339,7 @@ export class Engine {
   }
 
   /** Dispatches where nobody waits: a failure has been told by `onFatal`, or the engine is stopping. */
-  #tell(run: string, event: Event): void {
+  tell(run: string, event: Event): void {
     this.dispatch(run, event).catch((error: unknown) => this.#options.log.debug({ run, err: error }, 'event dropped'));
   }
 
@@ -422,14 +422,14 @@ export class Engine {
     const { signal } = this.#stopping;
     for (let pauseMs = 500; !this.#isStopping(); pauseMs = Math.min(pauseMs * 2, 15_000)) {
       try {
-        this.#tell(run, await this.#answer(run, effect, found));
+        this.tell(run, await this.#answer(run, effect, found));
         return;
       } catch (error) {
         const refusal = refusalOf(error);
         if (refusal !== null) {
           const client = 'client' in effect ? { client: effect.client } : {};
           const { code, message } = refusal;
-          this.#tell(run, {
+          this.tell(run, {
             type: 'LedgerRefused',
             at: this.#options.now(),
             op: effect.type,
@@ -557,7 +557,7 @@ export class Engine {
       for (const receipt of await ledger.receipts(round.round_id)) {
         if (!missing.has(receipt.clientId)) continue;
         const client = Number(receipt.clientId);
-        this.#tell(run, {
+        this.tell(run, {
           type: 'ModelStored',
           at: now(),
           roundId: round.round_id,

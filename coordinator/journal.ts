@@ -7,7 +7,8 @@
  * that is not fsynced by itself, but with the next write that is (in a write-ahead log what comes later is never kept
  * without what came before).
  */
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
@@ -282,11 +283,11 @@ export class Journal implements TransactionLog {
   }
 
   /** 32 random bytes, made once per journal: upload tokens are derived from them and so survive a restart. */
-  secret(): Uint8Array {
+  secret(): KeyObject {
     this.#prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('secret', ?)").run(randomBytes(32));
     const value = this.#prepare("SELECT value FROM meta WHERE key = 'secret'").get()?.['value'];
     if (!(value instanceof Uint8Array)) throw new TypeError('the journal has lost its secret');
-    return value;
+    return createSecretKey(value);
   }
 
   /** The checkpoint of a reader of chain events. */

@@ -4,6 +4,7 @@
  * be told from a forged one before anything is said of the run; whether the admission still holds is the core's to say.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 
 /** One admission of one client. `grant` counts the admissions of the run. */
 export interface Admission {
@@ -14,7 +15,7 @@ export interface Admission {
 }
 
 /** The token of an admission: its number, a dot, and 43 characters of base64url. */
-export function uploadToken(secret: Uint8Array, { run, roundId, client, grant }: Admission): string {
+export function uploadToken(secret: KeyObject, { run, roundId, client, grant }: Admission): string {
   const seal = createHmac('sha256', secret)
     .update(JSON.stringify([run, roundId, client, grant]))
     .digest('base64url');
@@ -23,7 +24,7 @@ export function uploadToken(secret: Uint8Array, { run, roundId, client, grant }:
 
 /** The grant of a token that was made for this client in this round, or null: nobody has made it. In constant time. */
 export function grantOfToken(
-  secret: Uint8Array,
+  secret: KeyObject,
   admission: Omit<Admission, 'grant'>,
   token: string | null,
 ): number | null {
