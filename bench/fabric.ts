@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Uploads on real Fabric: the diary's scheme, its key layout with all clients at once, ours as text and as bytes, and the
- * floor, in one run, in turns. Two networks of the full profile are up, each with its own batch settings; only one works
+ * floor, in one run, in turns. Three networks of the full profile are up, each with its own batch settings; only one works
  * at a time. Writes a table and a picture, size by size. Nothing is asserted on time; which aims are met is said in the
  * table. 20 MB from four clients want more than 24 GiB of memory (seen: a peer of the diary's network at 6 GB, and killed):
  *
@@ -40,6 +40,9 @@ interface Flags {
 /** The diary set the timeout; the rest is the sample network's, from which it started. */
 const diaryBatch = { timeout: '50ms', maxMessageCount: 10, preferredMaxBytes: 512 * 2 ** 10 };
 
+/** For uploads that come several at once (docs/fabric.md, batch settings). */
+const windowBatch = { timeout: '10ms', maxMessageCount: 10 };
+
 const results = fileURLToPath(new URL('results', import.meta.url));
 
 async function bench(flags: Flags): Promise<void> {
@@ -63,7 +66,14 @@ async function bench(flags: Flags): Promise<void> {
     console.log('the diary’s network is up');
     const network = open(await BenchNetwork.start({ dir: join(dir, 'fabric'), profile: 'full' }));
     console.log('our network is up');
-    const { profilePath } = network.native;
+    const batchedNetwork = open(
+      await BenchNetwork.start({ dir: join(dir, 'batched'), profile: 'full', batch: windowBatch }),
+    );
+    console.log('our network with several uploads in a block is up');
+    const coordinator = async (on: BenchNetwork): Promise<Coordinated> =>
+      open(
+        await Coordinated.start({ dir: `${on.native.dir}-coordinator`, profilePath: on.native.profilePath, clients }),
+      );
     const sides = new Sides({
       signal,
       clients,
@@ -71,8 +81,11 @@ async function bench(flags: Flags): Promise<void> {
       diary: open(RawGateway.open(diaryNetwork.profile)),
       network,
       floor: open(RawGateway.open(network.profile)),
-      coordinated: open(await Coordinated.start({ dir, profilePath, clients })),
+      coordinated: await coordinator(network),
+      batchedNetwork,
+      batched: await coordinator(batchedNetwork),
     });
+    await warmUp(sides, quick ? 2 : 10);
     const spread = sizes.some((size) => bytesOf(size) === 150_000) ? await measureSpread(sides, quick ? 1 : 3) : null;
     const measured: SizeResult[] = [];
     for (const [index, size] of sizes.entries()) {
@@ -86,6 +99,15 @@ async function bench(flags: Flags): Promise<void> {
   }
 }
 
+/** Programs that compile as they run, connections whose windows grow: services that have been up for a while are compared. */
+async function warmUp(sides: Sides, turns: number): Promise<void> {
+  const model = modelOf('8KB');
+  for (let turn = 1; turn <= turns; turn += 1) {
+    for (const side of sideNames) await sides.measure(side, model);
+    console.log(`warm-up ${turn} of ${turns}`);
+  }
+}
+
 /** Short uploads are many, so that chance evens out; of 20 MB one round takes minutes. */
 function turnsOf(bytes: number, quick: boolean): number {
   if (quick) return 3;
@@ -96,7 +118,7 @@ function turnsOf(bytes: number, quick: boolean): number {
 
 async function measureSize(sides: Sides, size: string, turns: number): Promise<SizeResult> {
   const model = modelOf(size);
-  // Programs that compile as they run, connections whose windows grow: the first turn does not count.
+  // Buffers grow with the size: the first turn does not count.
   const warmUps = bytesOf(size) < 1_000_000 ? 1 : 0;
   const counted: ReadonlyMap<SideName, Measured>[] = [];
   for (let turn = 1 - warmUps; turn <= turns; turn += 1) {

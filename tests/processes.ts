@@ -41,7 +41,8 @@ export function startScript(
   let output = '';
   const keep = (chunk: Buffer): void => {
     // The end is what tells why it failed; a long run must not fill the memory.
-    output = (output + chunk.toString()).slice(-200_000);
+    output += chunk.toString();
+    if (output.length > 400_000) output = output.slice(-200_000);
   };
   child.stdout.on('data', keep);
   child.stderr.on('data', keep);

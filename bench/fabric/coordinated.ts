@@ -121,7 +121,7 @@ export class Coordinated {
     const index = (last ?? -1) + 1;
     this.#rounds.set(window, index);
     for (const client of this.#clients()) {
-      await this.#publish(1, encode({ run, server, client, modelParams: [[index, 1]] }));
+      await this.#publish(1, encode({ run, server, client, modelParams: [[index, 1]] }), 2);
     }
     for (;;) {
       const response = await fetch(`${this.#httpUrl}/v1/runs/${run}`);
@@ -165,8 +165,8 @@ export class Coordinated {
     });
   }
 
-  async #publish(client: number, { topic, payload }: Encoded): Promise<void> {
-    await this.#mqtt[client - 1]?.publishAsync(topic, payload, { qos: 2 });
+  async #publish(client: number, { topic, payload }: Encoded, qos: 1 | 2): Promise<void> {
+    await this.#mqtt[client - 1]?.publishAsync(topic, payload, { qos });
   }
 
   async #uploadOne(window: Window, client: number, upload: Upload, afterMs: number): Promise<void> {
@@ -175,7 +175,7 @@ export class Coordinated {
     const between = { run, server, client, roundIdx: this.#rounds.get(window) ?? 0 };
     const { promise: started, resolve } = Promise.withResolvers<Record<string, unknown>>();
     this.#starts.set(serverTopic(run, server, client), resolve);
-    await this.#publish(client, encodeReady(between));
+    await this.#publish(client, encodeReady(between), 1);
     const start = await started;
     this.#startedAt.push(performance.now());
     if (upload.door === 'bytes') await putBytes(start, upload);
@@ -183,7 +183,7 @@ export class Coordinated {
       const model = { rid: start['round_id'], cid: String(client), model: upload.text };
       await post(`${this.#httpUrl}/invokeChaincode/AddModel?peer=0&org=1`, model);
     }
-    await this.#publish(client, encodeSend(between));
+    await this.#publish(client, encodeSend(between), 1);
   }
 
   /** When the coordinator says that the round is complete. */

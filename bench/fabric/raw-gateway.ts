@@ -51,11 +51,19 @@ export class RawGateway {
     return new RawGateway(profile, profile.organization, peer);
   }
 
-  /** Endorse, submit, commit status. Rejects with fabric-gateway's own errors, `CommitError` with the validation code. */
-  async submit(fn: string, args: readonly (string | Uint8Array)[], model?: Uint8Array): Promise<void> {
+  /**
+   * Endorse, submit, commit status. Rejects with fabric-gateway's own errors, `CommitError` with the validation code.
+   * `endorsers`: organisations that are named to the gateway; without them it finds out by itself, one after the other.
+   */
+  async submit(
+    fn: string,
+    args: readonly (string | Uint8Array)[],
+    { model, endorsers = [] }: { model?: Uint8Array | undefined; endorsers?: readonly string[] } = {},
+  ): Promise<void> {
     await this.#contract.submit(fn, {
       arguments: [...args],
       ...(model === undefined ? {} : { transientData: { model } }),
+      ...(endorsers.length === 0 ? {} : { endorsingOrganizations: [...endorsers] }),
     });
   }
 

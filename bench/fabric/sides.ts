@@ -17,8 +17,10 @@ export const sideNames = [
   'floorText',
   'bytes',
   'floorBytes',
+  'namedBytes',
   'float32',
   'floorFloat32',
+  'namedFloat32',
   'window',
 ] as const;
 
@@ -49,6 +51,9 @@ export interface Parts {
   readonly network: BenchNetwork;
   readonly floor: RawGateway;
   readonly coordinated: Coordinated;
+  /** Another network of ours, whose blocks take several uploads, and a coordinator on it: for a window. */
+  readonly batchedNetwork: BenchNetwork;
+  readonly batched: Coordinated;
 }
 
 type Timed = Omit<Measured, 'chainBytes' | 'asked' | 'fromReadyMs'> & { readonly fromReadyMs?: number };
@@ -91,9 +96,19 @@ export class Sides {
       case 'floorText':
         return this.#floor((round, client) => [[round, client, bytes]]);
       case 'floorBytes':
-        return this.#floor((round, client) => [[round, client, '', json], bytes]);
+        return this.#floor((round, client) => [[round, client, '', json], { model: bytes }]);
+      case 'namedBytes':
+        return this.#floor((round, client) => [
+          [round, client, '', json],
+          { model: bytes, endorsers: this.#endorsers },
+        ]);
       case 'floorFloat32':
-        return this.#floor((round, client) => [[round, client, '', octets], model.float32]);
+        return this.#floor((round, client) => [[round, client, '', octets], { model: model.float32 }]);
+      case 'namedFloat32':
+        return this.#floor((round, client) => [
+          [round, client, '', octets],
+          { model: model.float32, endorsers: this.#endorsers },
+        ]);
     }
   }
 
@@ -144,7 +159,11 @@ export class Sides {
   }
 
   async #ours(window: Window, upload: Upload, everyMs: number): Promise<Measured> {
-    const { network, coordinated, clients } = this.#parts;
+    const { clients } = this.#parts;
+    const [network, coordinated] =
+      window === 'one'
+        ? [this.#parts.network, this.#parts.coordinated]
+        : [this.#parts.batchedNetwork, this.#parts.batched];
     await coordinated.openRound(window);
     return this.#counted(network, async () => {
       const { fromStartMs: ms, fromReadyMs } = await coordinated.upload(window, upload, everyMs);
@@ -153,7 +172,10 @@ export class Sides {
   }
 
   async #floor(
-    call: (round: string, client: string) => [args: (string | Uint8Array)[], model?: Uint8Array],
+    call: (
+      round: string,
+      client: string,
+    ) => [args: (string | Uint8Array)[], how?: { model: Uint8Array; endorsers?: readonly string[] }],
   ): Promise<Measured> {
     const { network, floor, clients } = this.#parts;
     const round = this.#nextRound();
@@ -171,6 +193,11 @@ export class Sides {
     const timed = await run();
     await network.settle();
     return { fromReadyMs: timed.ms, ...timed, asked: this.#parts.clients, chainBytes: network.chainBytes() - before };
+  }
+
+  /** Both, as the contract's policy wants it. */
+  get #endorsers(): readonly string[] {
+    return this.#parts.network.definition.organizations.map(({ mspId }) => mspId);
   }
 
   #clients(): readonly string[] {
