@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Uploads on real Fabric: the diary's scheme, its key layout with all clients at once, ours as text and as bytes, and the
- * floor, in one run, in turns. Three networks of the full profile are up, each with its own batch settings; only one works
+ * floor, in one run, in turns. Two networks of one profile are up, each with its own batch settings; only one works
  * at a time. Writes a table and a picture, size by size. Nothing is asserted on time; which aims are met is said in the
  * table. 20 MB from four clients want more than 24 GiB of memory (seen: a peer of the diary's network at 6 GB, and killed):
  *
@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 
 import { findPrograms } from '../fabric-network/native/programs.ts';
 import { Coordinated } from './fabric/coordinated.ts';
@@ -32,6 +32,7 @@ interface Flags {
   readonly sizes?: string;
   readonly clients: string;
   readonly turns?: string;
+  readonly profile: 'full' | 'small';
   readonly quick?: boolean;
   readonly out?: string;
   readonly note: string;
@@ -40,8 +41,8 @@ interface Flags {
 /** The diary set the timeout; the rest is the sample network's, from which it started. */
 const diaryBatch = { timeout: '50ms', maxMessageCount: 10, preferredMaxBytes: 512 * 2 ** 10 };
 
-/** For uploads that come several at once (docs/fabric.md, batch settings). */
-const windowBatch = { timeout: '10ms', maxMessageCount: 10 };
+/** A block for each upload, without waiting; where blocks take several (`Sides`, window), they wait this long. */
+const ownBatch = { timeout: '10ms', maxMessageCount: 1 };
 
 const results = fileURLToPath(new URL('results', import.meta.url));
 
@@ -61,19 +62,14 @@ async function bench(flags: Flags): Promise<void> {
   };
   try {
     const chaincodeDir = fileURLToPath(new URL('fabric/diary-chaincode', import.meta.url));
-    const started = { dir: join(dir, 'diary'), profile: 'full', batch: diaryBatch, chaincodeDir } as const;
+    const started = { dir: join(dir, 'diary'), profile: flags.profile, batch: diaryBatch, chaincodeDir };
     const diaryNetwork = open(await BenchNetwork.start(started));
     console.log('the diary’s network is up');
-    const network = open(await BenchNetwork.start({ dir: join(dir, 'fabric'), profile: 'full' }));
-    console.log('our network is up');
-    const batchedNetwork = open(
-      await BenchNetwork.start({ dir: join(dir, 'batched'), profile: 'full', batch: windowBatch }),
+    const network = open(
+      await BenchNetwork.start({ dir: join(dir, 'fabric'), profile: flags.profile, batch: ownBatch }),
     );
-    console.log('our network with several uploads in a block is up');
-    const coordinator = async (on: BenchNetwork): Promise<Coordinated> =>
-      open(
-        await Coordinated.start({ dir: `${on.native.dir}-coordinator`, profilePath: on.native.profilePath, clients }),
-      );
+    console.log('our network is up');
+    const { profilePath } = network.native;
     const sides = new Sides({
       signal,
       clients,
@@ -81,9 +77,7 @@ async function bench(flags: Flags): Promise<void> {
       diary: open(RawGateway.open(diaryNetwork.profile)),
       network,
       floor: open(RawGateway.open(network.profile)),
-      coordinated: await coordinator(network),
-      batchedNetwork,
-      batched: await coordinator(batchedNetwork),
+      coordinated: open(await Coordinated.start({ dir, profilePath, clients })),
     });
     await warmUp(sides, quick ? 2 : 10);
     const spread = sizes.some((size) => bytesOf(size) === 150_000) ? await measureSpread(sides, quick ? 1 : 3) : null;
@@ -91,7 +85,7 @@ async function bench(flags: Flags): Promise<void> {
     for (const [index, size] of sizes.entries()) {
       measured.push(await measureSize(sides, size, turns ?? turnsOf(bytesOf(size), quick)));
       // The largest models take the longest and fail the easiest: what there is by then is written already.
-      report({ clients, sizes: measured, spread, missing: sizes.slice(index + 1) }, flags);
+      report({ clients, profile: flags.profile, sizes: measured, spread, missing: sizes.slice(index + 1) }, flags);
     }
   } finally {
     for (const part of opened) await part.close();
@@ -160,7 +154,7 @@ function progress(side: SideName, { fromReadyMs, asked, committed }: Measured): 
   return `${side} ${duration(fromReadyMs)}${committed < asked ? ` (${committed} of ${asked})` : ''}`;
 }
 
-function report(result: Result, { quick, out, note }: Flags): void {
+function report(result: Result, { quick, out, note, profile }: Flags): void {
   const environment = environmentLine(note);
   const markdown = reportMarkdown(result);
   if (result.missing?.length === 0) console.log(`\n${environment}\n\n${markdown}`);
@@ -168,7 +162,7 @@ function report(result: Result, { quick, out, note }: Flags): void {
   const folder = out ?? (quick === true ? null : results);
   if (folder === null) return;
   mkdirSync(folder, { recursive: true });
-  const name = `${today()}-fabric`;
+  const name = `${today()}-fabric${profile === 'full' ? '' : `-${profile}`}`;
   const picture = `![Time and bytes on chain per model](${name}.svg)`;
   writeFileSync(
     join(folder, `${name}.md`),
@@ -197,6 +191,11 @@ const program = new Command('bench:fabric')
   )
   .option('--sizes <list>', 'sizes of a model as JSON text (default: 8KB,150KB,2MB,20MB)')
   .option('--clients <n>', 'clients of a round', '10')
+  .addOption(
+    new Option('--profile <name>', 'networks of four peers, or of one for each organisation')
+      .choices(['full', 'small'])
+      .default('full'),
+  )
   .option('--turns <n>', 'how often each size is measured; fewer for larger ones unless given')
   .option('--quick', '8KB and 150KB unless told otherwise, three turns; printed, and written only with --out')
   .option('--out <folder>', 'where the table and the picture go (default: bench/results)')

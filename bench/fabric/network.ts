@@ -3,12 +3,22 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { orderer } from '@hyperledger/fabric-protos';
+
 import { readProfile } from '../../coordinator/ledger/profile.ts';
 import type { ConnectionProfile } from '../../coordinator/ledger/profile.ts';
 import type { BatchDefinition, NetworkDefinition, ProfileName } from '../../fabric-network/native/definition.ts';
 import { NativeNetwork } from '../../fabric-network/native/network.ts';
 import { metric } from '../../fabric-network/native/nodes.ts';
 import { waitFor } from '../../fabric-network/native/wait.ts';
+import { updateChannel } from '../../tests/fabric/channel-update.ts';
+import type { ChannelValue } from '../../tests/fabric/channel-update.ts';
+
+const batchSize: ChannelValue = {
+  groups: ['Orderer'],
+  name: 'BatchSize',
+  admin: { mspId: 'OrdererMSP', domain: 'fedfab.com', kind: 'orderer' },
+};
 
 /** Which network. */
 export interface BenchNetworkOptions {
@@ -57,6 +67,16 @@ export class BenchNetwork {
       },
     });
     await sleep(200);
+  }
+
+  /** Changes how many uploads a block may take, as the channel's administrators do; resolves when all peers know. */
+  async setMaxMessageCount(count: number): Promise<void> {
+    await updateChannel(this.native, batchSize, (bytes) => {
+      const size = orderer.BatchSize.deserializeBinary(bytes);
+      size.setMaxMessageCount(count);
+      return size.serializeBinary();
+    });
+    await this.settle();
   }
 
   /** Bytes of the blocks on the gateway peer's disk (Fabric: `ledgersData/chains/chains/<channel>`), indexes not counted. */

@@ -21,6 +21,7 @@ export interface SpreadResult {
 /** A whole run. */
 export interface Result {
   readonly clients: number;
+  readonly profile: 'full' | 'small';
   readonly sizes: readonly SizeResult[];
   readonly spread: SpreadResult | null;
   /** Sizes that are still to be measured, or never were. */
@@ -75,13 +76,15 @@ export function ratioOf(
 
 /** All tables and the aims, as Markdown. */
 export function reportMarkdown(result: Result): string {
-  const { clients, sizes, spread, missing = [] } = result;
+  const { clients, profile, sizes, spread, missing = [] } = result;
+  const peers =
+    profile === 'full' ? 'four peers, three of org1 and one of org2' : 'two peers, one of each organisation';
   return [
     ...(missing.length === 0 ? [] : [`**Not finished**: without ${missing.join(', ')}.`]),
-    `Each round: ${clients} clients, one model each. Of every row all columns carry the same parameters. **Text**: the model as a JSON string in an argument, which has the size of the row. **Same bytes**: that very text in the transient map. **float32**: the same parameters at 4 bytes each in the transient map.`,
+    `Each network: one orderer and ${peers} (\`${profile}\`), all on this machine. Each round: ${clients} clients, one model each. Of every row all columns carry the same parameters. **Text**: the model as a JSON string in an argument, which has the size of the row. **Same bytes**: that very text in the transient map. **float32**: the same parameters at 4 bytes each in the transient map.`,
     `The diary's scheme and the floor are bare fabric-gateway submits, without MQTT, HTTP or journal; ours is the whole product: READY, START, upload by HTTP, SEND, journalled, until the coordinator says that all is in. All clients are ready at once, so that the diary's barrier costs nothing here. The diary's network has its BatchTimeout 50ms and the sample's MaxMessageCount 10 and PreferredMaxBytes 512 KB, ours has MaxMessageCount 1. Clients are FedML's with our plug-in: READY and SEND at QoS 1.`,
     '### Upload phase, ms per model (median), and how many times faster than the diary’s scheme',
-    '**Window**: ours, float32, with as many slots as clients (`window`), on a network of its own with MaxMessageCount 10 and BatchTimeout 10ms; all others have the default, one.',
+    '**Window**: ours, float32, with as many slots as clients (`window`), and MaxMessageCount 10, BatchTimeout 10ms; all others have the default, one.',
     speedTable(sizes),
     '### Over the floor: the same submits bare, one after the other, on the same network and contract, ms per model',
     'From the first START to the end. In brackets from the first READY: before the first START the READYs of all clients, which come at the same moment, are journalled. The floor is what fabric-gateway does unless told otherwise: the gateway peer asks one organisation, then the other. Ours names both to it, once it has learned whom the policy wants; so the table ends with what the floor is when it is told so as well.',

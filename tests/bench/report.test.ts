@@ -77,7 +77,7 @@ describe('the report', () => {
         window: measured(20, 1500),
       }),
     ];
-    const aims = aimsOf({ clients: 10, sizes: [{ model, turns }], spread: null });
+    const aims = aimsOf({ clients: 10, profile: 'full', sizes: [{ model, turns }], spread: null });
     expect(aims.map(({ measured: found, met }) => [found, met])).toEqual([
       ['7.50 ×', false],
       ['10.0 ×', true],
@@ -96,7 +96,7 @@ describe('the report', () => {
       everyMs: 100,
       turns: [turn({ diary: late(2900), bytes: late(1100), float32: late(950) })],
     };
-    const aims = aimsOf({ clients: 10, sizes: [], spread });
+    const aims = aimsOf({ clients: 10, profile: 'full', sizes: [], spread });
     expect(aims.map(({ measured: found, met }) => [found, met])).toEqual([
       ['10.0 ×', true],
       ['40.0 ×', true],
@@ -105,14 +105,20 @@ describe('the report', () => {
 
   it('says where the diary’s scheme did not get through, and counts what it did per model', () => {
     const turns = [turn({ diary: measured(300, 9000, 4) })];
-    const text = reportMarkdown({ clients: 10, sizes: [{ model, turns }], spread: null });
+    const text = reportMarkdown({ clients: 10, profile: 'full', sizes: [{ model, turns }], spread: null });
     expect(text).toContain('| 150 KB | 7000 | 1 | 300 ms (4 of 10 models, then refused) | 10 ms | 30.0 × |');
     expect(text).toContain('- 150 KB: 1 × too \\| large');
   });
 
   it('says what is missing, and draws nothing where nothing was committed', () => {
     const turns = [turn({ diary: measured(300, 9000, 0) })];
-    const result = { clients: 10, sizes: [{ model, turns }], spread: null, missing: ['2MB', '20MB'] };
+    const result = {
+      clients: 10,
+      profile: 'full' as const,
+      sizes: [{ model, turns }],
+      spread: null,
+      missing: ['2MB', '20MB'],
+    };
     expect(reportMarkdown(result)).toContain('**Not finished**: without 2MB, 20MB.');
     expect(reportSvg(result, '')).not.toMatch(/NaN|Infinity/);
   });
