@@ -1,5 +1,5 @@
 /** What the doors may ask (`service.ts`), answered from the engine's states, the journal's history and the ledger. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 
 import type { Logger } from 'pino';
@@ -159,7 +159,7 @@ class LedgeredCoordinator implements Coordinator {
     const { engine, ledger, now } = this.#options;
     const { run, roundId, client, grant, bytes, mediaType, numSamples } = upload;
     const samples = numSamples === undefined ? {} : { numSamples };
-    const digest = createHash('sha256').update(bytes).digest('hex');
+    const digest = hash('sha256', bytes);
     const stored = await engine.uploads(run).add(() => {
       const state = this.#state(run);
       // The body may have taken longer than the lease; and who lost the slot may hold it anew, by another grant.

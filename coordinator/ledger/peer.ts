@@ -124,8 +124,6 @@ const channelOptions = {
   // Models are larger than gRPC's 4 MB.
   'grpc.max_receive_message_length': -1,
   'grpc.max_send_message_length': -1,
-  // Calls are retried by us, who know what they do.
-  'grpc.enable_retries': 0,
   // A peer closes connections that are pinged more often than every 60 s (core.yaml, peer.keepalive.minInterval).
   'grpc.keepalive_time_ms': 90_000,
   'grpc.keepalive_timeout_ms': 20_000,
