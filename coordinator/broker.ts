@@ -60,13 +60,16 @@ export interface Broker {
   close(): Promise<void>;
 }
 
+/** Of the process's own connection, each way, in bytes; a socket has the system's buffers besides its own. */
+const ownBufferBytes = 2 ** 20;
+
 /** Starts the broker. Rejects with `bad_config` when the address cannot be used, or must not be without users. */
 export async function startBroker(options: BrokerOptions): Promise<Broker> {
   const { host = '127.0.0.1', log } = options;
   demandClosed(host, options);
   const problems = options.problems ?? new MessageProblems(log);
   const strangers = new Strangers(options);
-  const ownStreams = new WeakSet();
+  const ownStreams = new Set<Duplex>();
   const { hooks, isGranted } = rules(options, { problems, strangers, ownStreams });
   const aedes = await Aedes.createBroker({ ...hooks, concurrency: 1000 });
   mendSessions(aedes, isGranted);
@@ -95,13 +98,17 @@ export async function startBroker(options: BrokerOptions): Promise<Broker> {
     const stopped = doors.stopListening();
     await closeAedes(aedes);
     doors.hangUp();
+    for (const stream of ownStreams) stream.destroy();
     await stopped;
   };
   const connect = (): Duplex => {
-    const [ours, theirs] = duplexPair();
+    const [ours, theirs] = duplexPair({ highWaterMark: ownBufferBytes });
     // As with a socket, the end of one side is the end of the other.
     finished(ours, () => theirs.destroy());
-    finished(theirs, () => ours.destroy());
+    finished(theirs, () => {
+      ownStreams.delete(theirs);
+      ours.destroy();
+    });
     ownStreams.add(theirs);
     if (closed === null) aedes.handle(theirs);
     else theirs.destroy();
@@ -236,7 +243,11 @@ const nowhere = 'nowhere';
 /** Who may connect, publish and subscribe. Without users everybody on this machine may everything that is of FedML. */
 function rules(
   { users = [], log }: BrokerOptions,
-  { problems, strangers, ownStreams }: { problems: MessageProblems; strangers: Strangers; ownStreams: WeakSet<object> },
+  {
+    problems,
+    strangers,
+    ownStreams,
+  }: { problems: MessageProblems; strangers: Strangers; ownStreams: ReadonlySet<object> },
 ): { hooks: Hooks; isGranted: IsGranted } {
   const known = users.length === 0 ? null : new BrokerUsers(users);
   const failures = new FailureLog(log, () => performance.now());
@@ -300,7 +311,7 @@ function rules(
     },
     authorizeForward(client, packet) {
       if (!passedTopics.test(packet.topic)) return null;
-      // The process subscribes to all topics, and has no need to hear itself; MQTT 5 calls that No Local.
+      // The process itself has no need to hear its own messages; MQTT 5 calls that No Local.
       if (publisherOf(packet) === client.id && ownStreams.has(client.conn)) return null;
       // Asked once more for each message: sessions outlive connections.
       return may(client, ({ node }) => mayRead(node, packet.topic)) ? packet : null;

@@ -172,8 +172,8 @@ class LedgeredCoordinator implements Coordinator {
       );
     });
     const { receipt } = stored;
-    // Not waited for: that the model is on the chain is true already, and the ledger tells it again. It is kept before
-    // anything else comes in, so that the client's SEND finds it.
+    // Not waited for: that the model is on the chain is true already, and the ledger tells it again. Events are kept in
+    // the order in which they come, so the client's SEND, which follows the answer, finds it.
     engine.tell(run, { type: 'ModelStored', at: now(), roundId, client, receipt: onlyReceipt(receipt) });
     return stored;
   }

@@ -646,7 +646,7 @@ function roundNow(state: RunState | null): RoundState | null {
   return state === null ? null : currentRound(state);
 }
 
-/** What an event of the contract says about a round beyond what is known: our own submits are known before their events. */
+/** What an event of the contract says about a round beyond what is known: of our own submits either their answer or their event comes first. */
 function newsOf(
   event: Extract<LedgerEvent, { type: 'ModelAdded' | 'GlobalUpdated' }>,
   round: RoundState,

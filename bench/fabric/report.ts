@@ -87,7 +87,7 @@ export function reportMarkdown(result: Result): string {
     '**Window**: ours, float32, with as many slots as clients (`window`), and MaxMessageCount 10, BatchTimeout 10ms; all others have the default, one.',
     speedTable(sizes),
     '### Over the floor: the same submits bare, one after the other, on the same network and contract, ms per model',
-    'From the first START to the end. In brackets from the first READY: before the first START the READYs of all clients, which come at the same moment, are journalled. The floor is what fabric-gateway does unless told otherwise: the gateway peer asks one organisation, then the other. Ours names both to it, once it has learned whom the policy wants; so the table ends with what the floor is when it is told so as well.',
+    'From the first START to the end. In brackets from the first READY: before the first START the READYs of all clients, which come at the same moment, are journalled. The floor is what fabric-gateway does unless told otherwise: the gateway peer asks one organisation, then the other. Ours names both to it, once it has learned whom the policy wants; so the table ends with what the floor is when it is told so as well. And ours learns of most commits from the contract’s events, where the floor asks for each (CommitStatus).',
     floorTable(sizes),
     '### The diary’s key layout, all clients at once',
     atOnceTable(sizes),
@@ -120,11 +120,11 @@ function speedTable(sizes: readonly SizeResult[]): string {
 }
 
 function floorTable(sizes: readonly SizeResult[]): string {
-  const named = ours.flatMap(({ named: side, name }) => (side === null ? [] : [{ side, name }]));
+  const named = ours.flatMap(({ named: floor, side, name }) => (floor === null ? [] : [{ floor, side, name }]));
   const head = [
     'model',
     ...ours.flatMap(({ name }) => [name, 'floor', 'above it (from READY)']),
-    ...named.flatMap(({ name }) => [`named floor of ${name}`]),
+    ...named.flatMap(({ name }) => [`named floor of ${name}`, 'above it']),
   ];
   const rows = sizes.map((size) => [
     size.model.size,
@@ -133,7 +133,10 @@ function floorTable(sizes: readonly SizeResult[]): string {
       duration(medianOf(size, floor, perModelMs)),
       `${above(ratioOf(size, side, floor), 1)} (${above(ratioOf(size, side, floor, perReadyMs), 1)})`,
     ]),
-    ...named.map(({ side }) => duration(medianOf(size, side, perModelMs))),
+    ...named.flatMap(({ floor, side }) => [
+      duration(medianOf(size, floor, perModelMs)),
+      above(ratioOf(size, side, floor), 1),
+    ]),
   ]);
   return table(head, rows);
 }

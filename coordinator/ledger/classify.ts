@@ -176,8 +176,9 @@ const overtaken: readonly number[] = [
 ];
 
 /**
- * The endorsement policy asks for others than have endorsed. Gateways collect by the policy, so it has changed since, and
- * the next transaction is endorsed by the new one; unless what the gateway knows of the policy stays wrong.
+ * The endorsement policy asks for others than have endorsed: it has changed since the gateway collected by it, or since
+ * we learned whom to name (`endorsers.ts`). The next transaction is endorsed by the new one; unless what the gateway knows
+ * of the policy stays wrong.
  */
 const mayHaveChanged: readonly number[] = [StatusCode.ENDORSEMENT_POLICY_FAILURE];
 

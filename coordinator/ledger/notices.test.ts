@@ -32,10 +32,15 @@ test('ends every wait when the events break off', async () => {
   expect(await Promise.all(waiting)).toEqual([null, null]);
 });
 
-test('gives up after its time', async () => {
+test('gives up after its time, and then at once until events come again', async () => {
   const notices = new CommitNotices();
   notices.seen({ txId: 'earlier', block: 1 });
   expect(await notices.of('a', 1)).toBeNull();
+  expect(await notices.of('b', long)).toBeNull();
+  notices.seen({ txId: 'a', block: 2 });
+  const waiting = notices.of('c', long);
+  notices.seen({ txId: 'c', block: 3 });
+  expect(await waiting).toBe(3);
 });
 
 test('remembers a thousand transactions, the newest', async () => {

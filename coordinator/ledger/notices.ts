@@ -34,7 +34,11 @@ export class CommitNotices {
     const block = this.#seen.get(txId);
     if (block !== undefined || !this.#flows) return block ?? null;
     const { promise, resolve } = Promise.withResolvers<number | null>();
-    const timer = setTimeout(() => resolve(null), ms);
+    const timer = setTimeout(() => {
+      // Events lag, or hang: until the next one nobody waits for them.
+      this.#flows = false;
+      resolve(null);
+    }, ms);
     this.#waiting.set(txId, resolve);
     try {
       return await promise;

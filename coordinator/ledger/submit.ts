@@ -284,7 +284,7 @@ export class Submitter {
     return this.#told('commitStatus', () => this.#confirmed(txId, peer, this.#patienceMs(size, submits)));
   }
 
-  /** Whichever tells of it first: its event, or, once that is late, the peer. */
+  /** By its event, or, where that is late, by the peer. */
   async #confirmed(txId: string, peer: GatewayPeer, patienceMs: number): Promise<CommitStatus> {
     const { notices, deadlines } = this.#options;
     const block = await notices.of(txId, deadlines.noticeMs);
