@@ -154,7 +154,7 @@ function progress(side: SideName, { fromReadyMs, asked, committed }: Measured): 
   return `${side} ${duration(fromReadyMs)}${committed < asked ? ` (${committed} of ${asked})` : ''}`;
 }
 
-function report(result: Result, { quick, out, note, profile }: Flags): void {
+function report(result: Result, { quick, out, note }: Flags): void {
   const environment = environmentLine(note);
   const markdown = reportMarkdown(result);
   if (result.missing?.length === 0) console.log(`\n${environment}\n\n${markdown}`);
@@ -162,7 +162,7 @@ function report(result: Result, { quick, out, note, profile }: Flags): void {
   const folder = out ?? (quick === true ? null : results);
   if (folder === null) return;
   mkdirSync(folder, { recursive: true });
-  const name = `${today()}-fabric${profile === 'full' ? '' : `-${profile}`}`;
+  const name = `${today()}-fabric${result.profile === 'full' ? '' : `-${result.profile}`}`;
   const picture = `![Time and bytes on chain per model](${name}.svg)`;
   writeFileSync(
     join(folder, `${name}.md`),

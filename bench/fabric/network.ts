@@ -11,14 +11,7 @@ import type { BatchDefinition, NetworkDefinition, ProfileName } from '../../fabr
 import { NativeNetwork } from '../../fabric-network/native/network.ts';
 import { metric } from '../../fabric-network/native/nodes.ts';
 import { waitFor } from '../../fabric-network/native/wait.ts';
-import { updateChannel } from '../../tests/fabric/channel-update.ts';
-import type { ChannelValue } from '../../tests/fabric/channel-update.ts';
-
-const batchSize: ChannelValue = {
-  groups: ['Orderer'],
-  name: 'BatchSize',
-  admin: { mspId: 'OrdererMSP', domain: 'fedfab.com', kind: 'orderer' },
-};
+import { batchSize, updateChannel } from '../../tests/fabric/channel-update.ts';
 
 /** Which network. */
 export interface BenchNetworkOptions {

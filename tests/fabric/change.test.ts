@@ -12,7 +12,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 
 import { NativeNetwork } from '../../fabric-network/native/network.ts';
 import { temporaryDirectory } from '../processes.ts';
-import { updateChannel } from './channel-update.ts';
+import { batchSize, updateChannel } from './channel-update.ts';
 import type { ChannelValue } from './channel-update.ts';
 import { readChain } from './chain.ts';
 import { openGatewayProxy } from './gateway-proxy.ts';
@@ -158,12 +158,6 @@ describeOnFabric('changes under the ledger client on Fabric', () => {
     expect(by.said[0]?.reason).toContain('ENDORSEMENT_POLICY_FAILURE');
   });
 });
-
-const batchSize: ChannelValue = {
-  groups: ['Orderer'],
-  name: 'BatchSize',
-  admin: { mspId: 'OrdererMSP', domain: 'fedfab.com', kind: 'orderer' },
-};
 
 const anchorPeers: ChannelValue = {
   groups: ['Application', 'Org1MSP'],

@@ -20,6 +20,13 @@ export interface ChannelValue {
   readonly admin: { readonly mspId: string; readonly domain: string; readonly kind: 'peer' | 'orderer' };
 }
 
+/** How the orderers cut blocks (`orderer.BatchSize`). */
+export const batchSize: ChannelValue = {
+  groups: ['Orderer'],
+  name: 'BatchSize',
+  admin: { mspId: 'OrdererMSP', domain: 'fedfab.com', kind: 'orderer' },
+};
+
 /** Replaces a value, by a function of its bytes. Resolves when an orderer has taken the update. */
 export async function updateChannel(
   network: NativeNetwork,
